@@ -1,0 +1,43 @@
+//! `vrift-bench`: native, floor and vrift-trace side by side, as a Markdown table and JSON.
+//!
+//! Exit status: 0 when every figure was taken, whatever it is; 1 when one could not be taken.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use vrift_bench::Failure;
+use vrift_bench::run::{self, Options, fixture, report::Markdown};
+
+fn main() -> ExitCode {
+    match compare(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("vrift-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every figure was taken.
+fn compare(options: &Options) -> Result<bool, Failure> {
+    if let Some(directory) = &options.make_fixture {
+        let other = fixture::make_calls(&directory.join("base"))?;
+        println!("calls {} {}", directory.join("base").display(), other.display());
+        return Ok(true);
+    }
+    let figures = run::measure(options)?;
+    let json = serde_json::to_string(&figures)
+        .map_err(|error| Failure::io("cannot write JSON")(error.into()))?;
+    let mut stdout = std::io::stdout();
+    let print = Failure::io("cannot write to stdout");
+    write!(stdout, "{}", Markdown(&figures)).map_err(print)?;
+    match &options.json {
+        Some(path) => std::fs::write(path, json)
+            .map_err(Failure::io(format!("cannot write {}", path.display())))?,
+        None => writeln!(stdout, "\n```json\n{json}\n```")
+            .map_err(Failure::io("cannot write to stdout"))?,
+    }
+    Ok(figures.problems.is_empty())
+}

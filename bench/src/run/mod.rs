@@ -1,0 +1,132 @@
+//! The comparison: builds the programs, makes the trees, runs each thing natively, under the floor
+//! and under vrift-trace in turn, and puts the figures side by side.
+//!
+//! In turn, because a machine's speed drifts by more than the differences that matter: what is
+//! divided by each other was measured within the same seconds.
+
+pub mod build;
+pub mod calls;
+pub mod fixture;
+pub mod machine;
+pub mod process;
+pub mod report;
+pub mod sources;
+pub mod startup;
+pub mod stats;
+pub mod tools;
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::Failure;
+use machine::Machine;
+use process::Job;
+use report::Figures;
+use tools::Tools;
+
+/// Runs the same work natively, under the floor (the least supervisor that reads each path and
+/// answers) and under vrift-trace, and prints the figures side by side as Markdown and JSON.
+#[derive(Debug, Parser)]
+#[command(name = "vrift-bench", version)]
+pub struct Options {
+    /// Rounds of each measurement; medians are over the rounds
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Measure only this part (repeatable)
+    #[arg(long, value_enum)]
+    pub only: Vec<Part>,
+    /// One round, a smaller manifest: to see whether it works
+    #[arg(long)]
+    pub quick: bool,
+    /// Write the JSON to this file instead of printing it after the table
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Take the programs beside this one as they are
+    #[arg(long)]
+    pub no_build: bool,
+    /// Only make the tree for the guest `calls` in this new directory, to measure by hand
+    #[arg(long, value_name = "DIR", exclusive = true)]
+    pub make_fixture: Option<PathBuf>,
+}
+
+/// A part of the comparison.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Part {
+    /// Single system calls.
+    Calls,
+    /// A whole C build.
+    Build,
+    /// Starting `true`.
+    Startup,
+}
+
+/// Names in the manifest that start-up is measured with.
+const LARGE: usize = 200_000;
+
+/// Takes every figure that was asked for. What could not be taken is in `problems` of the result.
+///
+/// # Errors
+/// When there is no floor or no work directory: nothing could be measured then.
+pub fn measure(options: &Options) -> Result<Figures, Failure> {
+    let work = tempfile::Builder::new()
+        .prefix("vrift-bench-")
+        .tempdir()
+        .map_err(Failure::io("cannot make a work directory"))?;
+    let (tools, missing) = Tools::find(&work.path().join("store"), !options.no_build)?;
+    let mut problems: Vec<String> = Vec::new();
+    problems.extend(missing.map(|why| format!("vrift-trace: {why}")));
+    let rounds = if options.quick { 1 } else { options.rounds.max(1) };
+    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
+    let machine = Machine::look(work.path());
+
+    let calls = if wanted(Part::Calls) {
+        calls::measure(&tools, work.path(), rounds, &mut problems)
+    } else {
+        Ok(Vec::new())
+    };
+    let calls = kept(calls, &mut problems).unwrap_or_default();
+    let mut build = None;
+    if wanted(Part::Build) {
+        build = kept(build::measure(&tools, work.path(), rounds, &mut problems), &mut problems);
+    }
+    let mut startup = None;
+    if wanted(Part::Startup) {
+        let (rounds, files) = if options.quick { (5, LARGE / 100) } else { (8 * rounds, LARGE) };
+        let done = startup::measure(&tools, work.path(), rounds, files, &mut problems);
+        startup = kept(done, &mut problems);
+    }
+    Ok(Figures {
+        machine,
+        command: command(),
+        commit: commit(),
+        rounds,
+        calls,
+        build,
+        startup,
+        problems,
+    })
+}
+
+fn kept<T>(done: Result<T, Failure>, problems: &mut Vec<String>) -> Option<T> {
+    done.map_err(|error| problems.push(error.to_string())).ok()
+}
+
+/// How this run is repeated.
+fn command() -> String {
+    let profile = if cfg!(debug_assertions) { "" } else { "--release " };
+    let mut line = format!("cargo run {profile}-p vrift-bench");
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if !args.is_empty() {
+        line.push_str(" -- ");
+        line.push_str(&args.join(" "));
+    }
+    line
+}
+
+fn commit() -> Option<String> {
+    let git = Job::new("git").args(["describe", "--always", "--dirty"]);
+    let text = String::from_utf8(git.run().ok()?.stdout).ok()?;
+    Some(text.trim().to_owned())
+}

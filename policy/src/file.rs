@@ -1,0 +1,274 @@
+//! The policy file: what it means, its defaults, and everything that is refused in it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::error::PolicyError;
+use crate::mount::{MountSpec, OnExit, Origin};
+use crate::prefix::check_mount_point;
+use crate::raw::{self, RawMount, RawRule, Source};
+
+/// What a job may do. [`Policy::default`] is what holds without a policy file: no mounts, no
+/// rules, and the safe choice everywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// The job itself.
+    pub job: Job,
+    /// The mounts, in the order of the file.
+    pub mounts: Vec<MountSpec>,
+    /// The rules for real paths, in the order of the file.
+    pub rules: Vec<Rule>,
+    /// What becomes of system calls that could go round the supervisor.
+    pub syscalls: Syscalls,
+    /// What is recorded.
+    pub trace: Trace,
+}
+
+/// The `[job]` table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Job {
+    /// The job's name in traces and summaries.
+    pub name: Option<String>,
+    /// What is done about processes that outlive the command.
+    pub on_leftover: OnLeftover,
+}
+
+/// What is done about processes that are alive after the command has ended.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLeftover {
+    /// They are killed.
+    #[default]
+    Kill,
+    /// The job ends when the last of them has ended.
+    Wait,
+}
+
+/// The `[syscalls]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Syscalls {
+    /// What `io_uring_setup` answers.
+    pub io_uring: IoUring,
+    /// What becomes of 32-bit programs.
+    pub compat32: Compat32,
+    /// Whether the job runs with `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privs: bool,
+}
+
+impl Default for Syscalls {
+    fn default() -> Self {
+        Syscalls { io_uring: IoUring::default(), compat32: Compat32::default(), no_new_privs: true }
+    }
+}
+
+/// What becomes of io_uring, whose operations no supervisor sees.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IoUring {
+    /// `ENOSYS`, as on a kernel without it: programs fall back to plain calls.
+    #[default]
+    Enosys,
+    /// It works, on real paths only, and unseen.
+    Allow,
+}
+
+/// What becomes of 32-bit system calls on a 64-bit kernel.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compat32 {
+    /// They are supervised as 64-bit ones are.
+    #[default]
+    Supervise,
+    /// `ENOSYS`: 32-bit programs can't run.
+    Enosys,
+    /// They work, on real paths only, and unseen.
+    Allow,
+}
+
+/// The `[trace]` table.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Whether files that are read are recorded.
+    pub reads: bool,
+    /// Whether look-ups that found nothing are recorded.
+    pub probes: bool,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Trace { reads: true, probes: true }
+    }
+}
+
+/// One `[[rule]]` for real paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The patterns, as they were written.
+    pub paths: Vec<PathBuf>,
+    /// What the job may do there.
+    pub access: Access,
+    /// Why, in the policy's words.
+    pub reason: Option<String>,
+    /// Where the rule stands in the file.
+    pub origin: Origin,
+}
+
+/// What a rule lets a job do with a real path.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// `ENOENT`: as if it weren't there.
+    Hide,
+    /// `EACCES`.
+    Deny,
+    /// `EROFS` for every change.
+    ReadOnly,
+    /// Whatever the kernel allows.
+    ReadWrite,
+}
+
+impl Policy {
+    /// Reads a policy file.
+    ///
+    /// # Errors
+    /// One line that begins with the file's name, and with `FILE:LINE:` where a line is at fault.
+    pub fn load(path: &Path) -> Result<Policy, PolicyError> {
+        let bytes = std::fs::read(path)
+            .map_err(|source| PolicyError::Read { path: path.to_owned(), source })?;
+        match str::from_utf8(&bytes) {
+            Ok(text) => Policy::parse(text, path),
+            Err(error) => {
+                let (good, _) = bytes.split_at(error.valid_up_to());
+                Err(PolicyError::Invalid {
+                    file: path.to_owned(),
+                    line: 1 + good.iter().filter(|byte| **byte == b'\n').count(),
+                    message: "a byte that is not UTF-8; TOML is UTF-8 (a name that isn't can be \
+                              given by --mount)"
+                        .to_owned(),
+                })
+            }
+        }
+    }
+
+    /// Reads a policy from its text; `name` is the file's, for messages.
+    ///
+    /// # Errors
+    /// One line, `FILE:LINE: …`, for the first thing that is wrong.
+    pub fn parse(text: &str, name: &Path) -> Result<Policy, PolicyError> {
+        let source = Source { text, name };
+        let raw = raw::read(&source)?;
+        let file = Arc::new(name.to_owned());
+        let mut mounts: Vec<MountSpec> = Vec::with_capacity(raw.mount.len());
+        for raw in raw.mount {
+            let (spec, span) = mount(&source, &file, raw.into_inner())?;
+            if let Some(first) = mounts.iter().find(|other| other.at == spec.at) {
+                let message = format!(
+                    "{:?} is a mount point already ({}); leave one of the two out",
+                    spec.at, first.origin
+                );
+                return Err(source.error(span, message));
+            }
+            mounts.push(spec);
+        }
+        let rules = raw.rule.into_iter().map(|raw| rule(&source, &file, raw));
+        let rules = rules.collect::<Result<_, _>>()?;
+        let job = Job {
+            name: raw.job.name.map(|name| text_value(&source, &name, "name")).transpose()?,
+            on_leftover: raw.job.on_leftover.unwrap_or_default(),
+        };
+        let usual = Syscalls::default();
+        let syscalls = Syscalls {
+            io_uring: raw.syscalls.io_uring.unwrap_or(usual.io_uring),
+            compat32: raw.syscalls.compat32.unwrap_or(usual.compat32),
+            no_new_privs: raw.syscalls.no_new_privs.unwrap_or(usual.no_new_privs),
+        };
+        let usual = Trace::default();
+        let trace = Trace {
+            reads: raw.trace.reads.unwrap_or(usual.reads),
+            probes: raw.trace.probes.unwrap_or(usual.probes),
+        };
+        Ok(Policy { job, mounts, rules, syscalls, trace })
+    }
+
+    /// Everything this policy asks for that this release does not do: one line for each use, with
+    /// its place and what works instead. A job must not start unless this is empty, or it would
+    /// run with less than its policy asks for.
+    #[must_use]
+    pub fn unsupported(&self) -> Vec<String> {
+        let rules = self.rules.iter().map(|rule| {
+            format!(
+                "{}: [[rule]] is not built in this release: rules for real paths would not be \
+                 enforced; take the rule out, and guard the paths by their permissions or by \
+                 another user",
+                rule.origin
+            )
+        });
+        self.mounts.iter().flat_map(MountSpec::unsupported).chain(rules).collect()
+    }
+}
+
+fn mount(
+    source: &Source<'_>,
+    file: &Arc<PathBuf>,
+    raw: RawMount,
+) -> Result<(MountSpec, std::ops::Range<usize>), PolicyError> {
+    let span = raw.at.span();
+    let at = PathBuf::from(raw.at.into_inner());
+    check_mount_point(&at).map_err(|error| source.error(span.clone(), error.to_string()))?;
+    let manifest = OsString::from(text_value(source, &raw.manifest, "manifest")?);
+    let upper = raw.upper.map(|upper| text_value(source, &upper, "upper")).transpose()?;
+    let on_exit = raw.on_exit.map(|text| on_exit(source, &text)).transpose()?;
+    let origin = Origin::File { name: Arc::clone(file), line: source.line(span.start) };
+    let upper = upper.map(PathBuf::from);
+    Ok((MountSpec { at, manifest, mode: raw.mode, upper, on_exit, origin }, span))
+}
+
+fn rule(
+    source: &Source<'_>,
+    file: &Arc<PathBuf>,
+    raw: Spanned<RawRule>,
+) -> Result<Rule, PolicyError> {
+    let line = source.line(raw.span().start);
+    let RawRule { paths, access, reason } = raw.into_inner();
+    if paths.get_ref().is_empty() {
+        return Err(source.error(paths.span(), "`paths` is empty; name at least one path"));
+    }
+    let texts = paths.into_inner().into_iter();
+    let paths = texts.map(|text| text_value(source, &text, "paths").map(PathBuf::from));
+    let origin = Origin::File { name: Arc::clone(file), line };
+    Ok(Rule { paths: paths.collect::<Result<_, _>>()?, access, reason, origin })
+}
+
+/// A text that must say something and that the kernel can be given.
+fn text_value(
+    source: &Source<'_>,
+    text: &Spanned<String>,
+    key: &str,
+) -> Result<String, PolicyError> {
+    let value = text.get_ref();
+    if value.is_empty() {
+        return Err(source.error(text.span(), format!("`{key}` is empty; give it a value")));
+    }
+    if value.contains('\0') {
+        return Err(source.error(text.span(), format!("`{key}` holds a NUL byte; leave it out")));
+    }
+    Ok(value.clone())
+}
+
+fn on_exit(source: &Source<'_>, text: &Spanned<String>) -> Result<OnExit, PolicyError> {
+    match text.get_ref().as_str() {
+        "discard" => Ok(OnExit::Discard),
+        "keep" => Ok(OnExit::Keep),
+        other => match other.strip_prefix("commit:") {
+            Some(name) if !name.is_empty() => Ok(OnExit::Commit(name.to_owned())),
+            _ => Err(source.error(
+                text.span(),
+                format!("unknown value {other:?} of `on_exit`; known here: `discard`, `keep`, `commit:REF`"),
+            )),
+        },
+    }
+}

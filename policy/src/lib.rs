@@ -1,0 +1,29 @@
+//! What a job may do: the policy file, the `--mount` argument, and the one decision table.
+//!
+//! Text and paths flow in, decisions flow out. Nothing here does I/O, except that
+//! [`Policy::load`] reads the one file it is given; nothing here knows of processes, manifests or
+//! system call numbers. Every answer that a job gets because of a policy comes from
+//! [`decide`], [`decide_rename`] or [`decide_link`], so that there is one place to read, to test
+//! and to explain.
+
+#![forbid(unsafe_code)]
+
+mod decision;
+mod errno;
+mod error;
+mod file;
+mod mount;
+mod mount_arg;
+mod prefix;
+mod raw;
+mod shown;
+mod suggest;
+mod transfer;
+
+pub use decision::{Operation, Outcome, Permission, Target, decide};
+pub use errno::Errno;
+pub use error::{MountArgError, PolicyError};
+pub use file::{Access, Compat32, IoUring, Job, OnLeftover, Policy, Rule, Syscalls, Trace};
+pub use mount::{Mode, MountSpec, OnExit, Origin};
+pub use prefix::{MAX_COMPONENT, MAX_MOUNT_POINT, PrefixError, check_mount_point};
+pub use transfer::{RenameFlags, Side, decide_link, decide_rename};

@@ -1,0 +1,154 @@
+//! The policy file as it is written: the shapes that serde reads, and the line of every mistake.
+//!
+//! Nothing is judged here but form. [`crate::Policy`] is made of it in `file.rs`.
+
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::DeTable;
+
+use crate::error::PolicyError;
+use crate::file::{Access, Compat32, IoUring, OnLeftover};
+use crate::mount::Mode;
+use crate::suggest::nearest;
+
+/// The only version of the file's form that there is.
+const VERSION: i64 = 1;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawPolicy {
+    /// Checked beforehand, by [`read`]; named here so that it isn't an unknown key.
+    #[serde(rename = "version")]
+    _version: i64,
+    #[serde(default)]
+    pub(crate) job: RawJob,
+    #[serde(default)]
+    pub(crate) mount: Vec<Spanned<RawMount>>,
+    #[serde(default)]
+    pub(crate) rule: Vec<Spanned<RawRule>>,
+    #[serde(default)]
+    pub(crate) syscalls: RawSyscalls,
+    #[serde(default)]
+    pub(crate) trace: RawTrace,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawJob {
+    pub(crate) name: Option<Spanned<String>>,
+    pub(crate) on_leftover: Option<OnLeftover>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawMount {
+    pub(crate) at: Spanned<String>,
+    pub(crate) manifest: Spanned<String>,
+    #[serde(default)]
+    pub(crate) mode: Mode,
+    pub(crate) upper: Option<Spanned<String>>,
+    pub(crate) on_exit: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawRule {
+    pub(crate) paths: Spanned<Vec<Spanned<String>>>,
+    pub(crate) access: Access,
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawSyscalls {
+    pub(crate) io_uring: Option<IoUring>,
+    pub(crate) compat32: Option<Compat32>,
+    pub(crate) no_new_privs: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawTrace {
+    pub(crate) reads: Option<bool>,
+    pub(crate) probes: Option<bool>,
+}
+
+/// A policy file's text and name: turns byte offsets into `FILE:LINE: …`.
+pub(crate) struct Source<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) name: &'a Path,
+}
+
+impl Source<'_> {
+    /// The line, counted from 1, that holds the byte at `offset`.
+    pub(crate) fn line(&self, offset: usize) -> usize {
+        let before = self.text.as_bytes().iter().take(offset);
+        1 + before.filter(|byte| **byte == b'\n').count()
+    }
+
+    pub(crate) fn error(&self, at: Range<usize>, message: impl AsRef<str>) -> PolicyError {
+        let message = message.as_ref().trim().lines().collect::<Vec<_>>().join(", ");
+        PolicyError::Invalid { file: self.name.to_owned(), line: self.line(at.start), message }
+    }
+
+    fn toml_error(&self, error: &toml::de::Error) -> PolicyError {
+        self.error(error.span().unwrap_or(0..0), explain(error.message()))
+    }
+}
+
+/// Reads the form. The version is looked at first, so that a file of a later version is told
+/// that, and not that its keys are unknown.
+pub(crate) fn read(source: &Source<'_>) -> Result<RawPolicy, PolicyError> {
+    let table = DeTable::parse(source.text).map_err(|error| source.toml_error(&error))?;
+    check_version(source, table.get_ref())?;
+    toml::from_str(source.text).map_err(|error| source.toml_error(&error))
+}
+
+fn check_version(source: &Source<'_>, table: &DeTable<'_>) -> Result<(), PolicyError> {
+    const FIRST: &str = "begin the file with `version = 1`";
+    let start = |key: &Spanned<_>| key.span().start;
+    let first = table.keys().min_by_key(|key| start(key));
+    let Some((key, value)) = table.get_key_value("version") else {
+        let span = first.map_or(0..0, Spanned::span);
+        let message = match first.and_then(|key| nearest(key.get_ref(), ["version"])) {
+            Some(_) => format!("no `version` is given; did you mean `version`? ({FIRST})"),
+            None => format!("no `version` is given; {FIRST}"),
+        };
+        return Err(source.error(span, message));
+    };
+    let number = value.get_ref().as_integer();
+    if number.and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok()) != Some(VERSION) {
+        let written = source.text.get(value.span()).unwrap_or_default();
+        let message = format!(
+            "version {written} is not known to this release; it reads version {VERSION}: {FIRST}, \
+             or use the release that the file was written for"
+        );
+        return Err(source.error(value.span(), message));
+    }
+    if first.is_some_and(|other| start(other) < key.span().start) {
+        return Err(source.error(key.span(), format!("`version` must come first; {FIRST}")));
+    }
+    Ok(())
+}
+
+/// Adds to serde's message the valid word that is nearest. Its wording is part of what our tests
+/// hold, because there is no other way to ask serde for the words that it expected.
+fn explain(message: &str) -> String {
+    let unknown = ["unknown field ", "unknown variant "];
+    if !unknown.iter().any(|prefix| message.starts_with(prefix)) {
+        return message.to_owned();
+    }
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let (Some(word), known) = (quoted.next(), quoted.collect::<Vec<_>>()) else {
+        return message.to_owned();
+    };
+    let kind = if message.starts_with("unknown field") { "key" } else { "value" };
+    let list = known.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    match nearest(word, known.iter().copied()) {
+        Some(near) => format!("unknown {kind} `{word}`; did you mean `{near}`?"),
+        None => format!("unknown {kind} `{word}`; known here: {list}"),
+    }
+}

@@ -1,0 +1,90 @@
+//! What a place in a projection is called, and what stat says of it.
+
+use vrift_store::NodeKind;
+
+/// A mount's place in [`Projection::mounts`](crate::Projection::mounts).
+pub type MountIndex = u16;
+
+/// The [`NodeRef::mount`] of a directory that exists only because a mount point lies below it.
+pub const SYNTHETIC: MountIndex = MountIndex::MAX;
+
+/// A file, directory or symbolic link of a projection. Equal refs are the same name in the tree.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Ord, PartialOrd, Debug)]
+pub struct NodeRef {
+    /// The mount that the node belongs to, or [`SYNTHETIC`].
+    pub mount: MountIndex,
+    /// Its number there; 0 is a mount's root.
+    pub node: u32,
+}
+
+impl NodeRef {
+    /// The root directory of a mount.
+    #[must_use]
+    pub const fn root(mount: MountIndex) -> NodeRef {
+        NodeRef { mount, node: 0 }
+    }
+
+    /// Whether this directory exists only because a mount point lies below it.
+    #[must_use]
+    pub const fn is_synthetic(self) -> bool {
+        self.mount == SYNTHETIC
+    }
+}
+
+/// What a node hangs in: where its `..` leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Above {
+    /// A projected directory.
+    Node(NodeRef),
+    /// A real directory, by its absolute path.
+    Real(Box<[u8]>),
+}
+
+/// What stat says of a node, in stat's units. The owner is the job's user, whom nothing here knows.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Attr {
+    /// `st_dev`: one for each mount, the same from run to run. See [`Attr::dev_major`].
+    pub dev: u64,
+    /// `st_ino`: shared by names that were hard links of one file.
+    pub ino: u64,
+    /// File, directory or symbolic link.
+    pub kind: NodeKind,
+    /// The mode bits, `07777` only.
+    pub mode: u32,
+    /// `st_nlink`.
+    pub nlink: u32,
+    /// Bytes of a file, length of a link's target, 4096 of a directory.
+    pub size: u64,
+    /// `st_blocks`: units of 512 bytes, whole blocks of 4096 (a link's target takes none).
+    pub blocks: u64,
+    /// `st_blksize`, bytes.
+    pub blksize: u32,
+    /// Seconds of the time of last change; also atime, ctime and btime, for want of others.
+    pub mtime_sec: i64,
+    /// Nanoseconds of it.
+    pub mtime_nsec: u32,
+}
+
+impl Attr {
+    /// `S_IFREG`, `S_IFDIR` or `S_IFLNK`, to be joined with [`Attr::mode`].
+    #[must_use]
+    pub const fn file_type(&self) -> u32 {
+        match self.kind {
+            NodeKind::File => 0o100_000,
+            NodeKind::Directory => 0o040_000,
+            NodeKind::Symlink => 0o120_000,
+        }
+    }
+
+    /// `stx_dev_major`; always 0, as of every file system without a device.
+    #[must_use]
+    pub const fn dev_major(&self) -> u32 {
+        0
+    }
+
+    /// `stx_dev_minor`.
+    #[must_use]
+    pub const fn dev_minor(&self) -> u32 {
+        crate::identity::minor(self.dev)
+    }
+}

@@ -1,0 +1,376 @@
+//! Questions about a projection: names, attributes, contents. The common ones do not allocate.
+
+use std::path::Path;
+
+use vrift_policy::Mode;
+use vrift_store::{Hash, Manifest, Node, NodeKind};
+
+use crate::error::ProjectionError;
+use crate::identity::{self, SYNTHETIC_MINOR};
+use crate::layout::{self, EdgeEntry, Layout, Mount, MountSource, RealKind, Synthetic};
+use crate::node::{Above, Attr, MountIndex, NodeRef};
+
+/// Size of a directory and unit of allocation, bytes.
+const BLOCK: u32 = 4096;
+
+/// Manifests mounted at paths. Made once, then only read; cheap to share by `Arc`.
+#[derive(Debug)]
+pub struct Projection {
+    pub(crate) layout: Layout,
+}
+
+impl Projection {
+    /// Mounts manifests; [`Projection::mounts`] keeps their order. `probe` says what the real disk
+    /// holds at a path; it is asked once for each component of a mount point that is real.
+    ///
+    /// # Errors
+    /// A mount point that can't be one, is given twice, or lies at or below a file or a link; a
+    /// damaged manifest.
+    pub fn new(
+        mounts: Vec<MountSource>,
+        probe: &dyn Fn(&Path) -> RealKind,
+    ) -> Result<Projection, ProjectionError> {
+        Ok(Projection { layout: layout::build(mounts, probe)? })
+    }
+
+    /// The mounts, by [`NodeRef::mount`].
+    #[must_use]
+    pub fn mounts(&self) -> &[Mount] {
+        &self.layout.mounts
+    }
+
+    /// The mount of that number; `None` for [`SYNTHETIC`](crate::SYNTHETIC).
+    #[must_use]
+    pub fn mount(&self, index: MountIndex) -> Option<&Mount> {
+        self.layout.mounts.get(usize::from(index))
+    }
+
+    /// The mount point or synthetic directory that a real directory holds under this name.
+    /// `real_dir` is absolute and free of symbolic links.
+    #[must_use]
+    pub fn covered(&self, real_dir: &[u8], name: &[u8]) -> Option<NodeRef> {
+        layout::find(self.edge(real_dir), name).map(|entry| entry.node)
+    }
+
+    /// All mount points and synthetic directories that a real directory holds, in byte order of
+    /// their names: what must be added to its listing, or take the place of what is there.
+    #[must_use]
+    pub fn edge(&self, real_dir: &[u8]) -> &[EdgeEntry] {
+        self.layout.edges.get(real_dir).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether an absolute path is at, under or above a mount point. The path is normalised (see
+    /// [`walk::normalise`](crate::walk::normalise)); its links are not looked at, so a `false`
+    /// holds only for a path whose directories are real ones.
+    #[must_use]
+    pub fn may_concern(&self, path: &[u8]) -> bool {
+        debug_assert!(crate::walk::is_normal(path), "{path:?} is not normal");
+        self.layout.may_concern(path)
+    }
+
+    /// The entry `name` of a directory; `None` when there is none, or `dir` is no directory.
+    /// An inner mount point comes before what it covers. `.` and `..` are the caller's.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of this projection.
+    pub fn lookup(&self, dir: NodeRef, name: &[u8]) -> Result<Option<NodeRef>, ProjectionError> {
+        if dir.is_synthetic() {
+            return Ok(layout::find(&self.synthetic(dir)?.children, name).map(|entry| entry.node));
+        }
+        let mount = self.mount_of(dir)?;
+        if mount.holds_inner
+            && let Some(entry) = layout::find(self.inner(dir), name)
+        {
+            return Ok(Some(entry.node));
+        }
+        let child = mount.manifest.child(dir.node, name).map_err(|e| damaged(mount, e))?;
+        Ok(child.map(|node| NodeRef { mount: dir.mount, node }))
+    }
+
+    /// Where `..` leads: the directory that holds the node's name. Of a mount's root, the place
+    /// that the mount point hangs in.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of this projection.
+    pub fn parent(&self, node: NodeRef) -> Result<Above, ProjectionError> {
+        if node.is_synthetic() {
+            return Ok(self.synthetic(node)?.parent.clone());
+        }
+        let mount = self.mount_of(node)?;
+        if node.node == 0 {
+            return Ok(mount.parent.clone());
+        }
+        let parent = self.node_of(mount, node)?.parent;
+        Ok(Above::Node(NodeRef { mount: node.mount, node: parent }))
+    }
+
+    /// The absolute path of a node.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of this projection.
+    pub fn path(&self, node: NodeRef) -> Result<Vec<u8>, ProjectionError> {
+        let mut path = Vec::new();
+        self.path_into(node, &mut path)?;
+        Ok(path)
+    }
+
+    /// Appends the absolute path of a node to a buffer that the caller reuses.
+    ///
+    /// # Errors
+    /// As [`Projection::path`]; the buffer is then as it was.
+    pub fn path_into(&self, node: NodeRef, out: &mut Vec<u8>) -> Result<(), ProjectionError> {
+        if node.is_synthetic() {
+            out.extend_from_slice(&self.synthetic(node)?.path);
+            return Ok(());
+        }
+        let mount = self.mount_of(node)?;
+        let start = out.len();
+        // Backwards, last component first, then turned round: no second buffer.
+        let mut at = node.node;
+        while at != 0 {
+            let here = mount.manifest.node(at).map_err(|e| damaged(mount, e));
+            let up = here.and_then(|here| {
+                // A parent that isn't lower would be a way that never ends.
+                let no_way_up = || ProjectionError::NoWayUp { at: mount.at.clone(), node: at };
+                if here.parent < at { Ok(here) } else { Err(no_way_up()) }
+            });
+            let here = up.inspect_err(|_| out.truncate(start))?;
+            out.extend(here.name.iter().rev());
+            out.push(b'/');
+            at = here.parent;
+        }
+        out.extend(bytes(&mount.at).iter().rev());
+        out[start..].reverse();
+        Ok(())
+    }
+
+    /// What stat says of a node.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of this projection.
+    pub fn attr(&self, node: NodeRef) -> Result<Attr, ProjectionError> {
+        if node.is_synthetic() {
+            return Ok(synthetic_attr(self.synthetic(node)?));
+        }
+        let mount = self.mount_of(node)?;
+        let found = self.node_of(mount, node)?;
+        let blocks = match found.kind {
+            NodeKind::File => found.size.div_ceil(u64::from(BLOCK)) * u64::from(BLOCK / 512),
+            NodeKind::Directory => u64::from(BLOCK / 512),
+            NodeKind::Symlink => 0,
+        };
+        let more = if mount.holds_inner && found.kind == NodeKind::Directory {
+            added(self.inner(node))
+        } else {
+            0
+        };
+        Ok(Attr {
+            dev: mount.dev,
+            ino: identity::inode(found.inode),
+            kind: found.kind,
+            mode: found.mode,
+            nlink: found.nlink.saturating_add(more),
+            size: found.size,
+            blocks,
+            blksize: BLOCK,
+            mtime_sec: found.mtime_sec,
+            mtime_nsec: found.mtime_nsec,
+        })
+    }
+
+    /// File, directory or symbolic link.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of this projection.
+    pub fn kind(&self, node: NodeRef) -> Result<NodeKind, ProjectionError> {
+        if node.is_synthetic() {
+            return self.synthetic(node).map(|_| NodeKind::Directory);
+        }
+        Ok(self.node_of(self.mount_of(node)?, node)?.kind)
+    }
+
+    /// The target of a symbolic link; empty for anything else.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of this projection.
+    pub fn link_target(&self, node: NodeRef) -> Result<&[u8], ProjectionError> {
+        if node.is_synthetic() {
+            return self.synthetic(node).map(|_| &[][..]);
+        }
+        Ok(self.node_of(self.mount_of(node)?, node)?.target)
+    }
+
+    /// The blob that holds a file's content; `None` for anything else.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of this projection.
+    pub fn blob(&self, node: NodeRef) -> Result<Option<Hash>, ProjectionError> {
+        if node.is_synthetic() {
+            return self.synthetic(node).map(|_| None);
+        }
+        Ok(self.node_of(self.mount_of(node)?, node)?.blob)
+    }
+
+    /// One extended attribute's value.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of this projection.
+    pub fn xattr(&self, node: NodeRef, name: &[u8]) -> Result<Option<&[u8]>, ProjectionError> {
+        let mut all = self.xattrs(node)?;
+        Ok(all.find(|(candidate, _)| *candidate == name).map(|(_, value)| value))
+    }
+
+    /// All extended attributes, as names and values.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of this projection.
+    pub fn xattrs(
+        &self,
+        node: NodeRef,
+    ) -> Result<impl Iterator<Item = (&[u8], &[u8])>, ProjectionError> {
+        let xattrs = if node.is_synthetic() {
+            self.synthetic(node)?;
+            None
+        } else {
+            Some(self.node_of(self.mount_of(node)?, node)?.xattrs())
+        };
+        Ok(xattrs.into_iter().flatten())
+    }
+
+    /// Every file with this content that a path leads to, in all mounts.
+    pub fn by_blob<'a>(
+        &'a self,
+        blob: &'a Hash,
+    ) -> impl Iterator<Item = Result<NodeRef, ProjectionError>> + 'a {
+        self.layout.mounts.iter().zip(0..).flat_map(move |(mount, index)| {
+            let (nodes, error) = match mount.manifest.by_blob(blob) {
+                Ok(nodes) => (Some(nodes), None),
+                Err(source) => (None, Some(Err(damaged(mount, source)))),
+            };
+            let nodes = nodes.into_iter().flatten();
+            let refs = nodes.map(move |node| NodeRef { mount: index, node });
+            let visible = refs.filter_map(move |node| match self.is_hidden(mount, node) {
+                Ok(hidden) => (!hidden).then_some(Ok(node)),
+                Err(error) => Some(Err(error)),
+            });
+            visible.chain(error)
+        })
+    }
+
+    /// Whether a node is the root of a mount.
+    #[must_use]
+    pub fn is_mount_point(&self, node: NodeRef) -> bool {
+        !node.is_synthetic() && node.node == 0
+    }
+
+    /// Whether the name of a node is held by a real directory: what the decision table calls a
+    /// mount point (`Target::MountPoint`), be it one or a synthetic directory above one.
+    ///
+    /// # Errors
+    /// A node that isn't one of this projection.
+    pub fn held_by_real(&self, node: NodeRef) -> Result<bool, ProjectionError> {
+        let parent = if node.is_synthetic() {
+            &self.synthetic(node)?.parent
+        } else if node.node == 0 {
+            &self.mount_of(node)?.parent
+        } else {
+            return Ok(false);
+        };
+        Ok(matches!(parent, Above::Real(_)))
+    }
+
+    /// Whether a mount point lies below this projected directory, which must therefore stay where
+    /// it is (`EBUSY`).
+    #[must_use]
+    pub fn holds_mount_point(&self, node: NodeRef) -> bool {
+        self.layout.holders.contains(&node)
+    }
+
+    /// Whether a mount point lies below this real directory (absolute, free of symbolic links),
+    /// which must therefore stay where it is (`EBUSY`).
+    #[must_use]
+    pub fn real_holds_mount_point(&self, real_dir: &[u8]) -> bool {
+        self.layout.real_holders.contains(real_dir)
+    }
+
+    /// What a job may do with a node. A synthetic directory is nobody's to change.
+    #[must_use]
+    pub fn mode(&self, node: NodeRef) -> Mode {
+        self.mount(node.mount).map_or(Mode::ReadOnly, Mount::mode)
+    }
+
+    /// Whether an inner mount lies over a node or over a directory above it.
+    fn is_hidden(&self, mount: &Mount, node: NodeRef) -> Result<bool, ProjectionError> {
+        if !mount.holds_inner {
+            return Ok(false);
+        }
+        let mut at = node.node;
+        while at != 0 {
+            let here = mount.manifest.node(at).map_err(|e| damaged(mount, e))?;
+            if here.parent >= at {
+                return Err(ProjectionError::NoWayUp { at: mount.at.clone(), node: at });
+            }
+            let above = NodeRef { mount: node.mount, node: here.parent };
+            if layout::find(self.inner(above), here.name).is_some() {
+                return Ok(true);
+            }
+            at = here.parent;
+        }
+        Ok(false)
+    }
+
+    /// What inner mounts put into a manifest's directory.
+    pub(crate) fn inner(&self, dir: NodeRef) -> &[EdgeEntry] {
+        self.layout.inner.get(&dir).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn synthetic(&self, node: NodeRef) -> Result<&Synthetic, ProjectionError> {
+        let found = self.layout.synthetic.get(node.node as usize);
+        found.filter(|_| node.is_synthetic()).ok_or(ProjectionError::UnknownNode(node))
+    }
+
+    pub(crate) fn mount_of(&self, node: NodeRef) -> Result<&Mount, ProjectionError> {
+        self.mount(node.mount).ok_or(ProjectionError::UnknownNode(node))
+    }
+
+    pub(crate) fn node_of<'a>(
+        &self,
+        mount: &'a Mount,
+        node: NodeRef,
+    ) -> Result<Node<'a>, ProjectionError> {
+        let manifest: &'a Manifest = &mount.manifest;
+        if node.node >= manifest.len() {
+            return Err(ProjectionError::UnknownNode(node));
+        }
+        manifest.node(node.node).map_err(|source| damaged(mount, source))
+    }
+}
+
+/// Names that inner mounts add to a directory: each is one more `..`, and so one more link.
+fn added(entries: &[EdgeEntry]) -> u32 {
+    let count = entries.iter().filter(|entry| !entry.covers).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn synthetic_attr(dir: &Synthetic) -> Attr {
+    Attr {
+        dev: identity::device(SYNTHETIC_MINOR),
+        ino: dir.ino,
+        kind: NodeKind::Directory,
+        mode: 0o555,
+        nlink: added(&dir.children).saturating_add(2),
+        size: u64::from(BLOCK),
+        blocks: u64::from(BLOCK / 512),
+        blksize: BLOCK,
+        mtime_sec: dir.mtime.0,
+        mtime_nsec: dir.mtime.1,
+    }
+}
+
+pub(crate) fn damaged(mount: &Mount, source: vrift_store::ManifestError) -> ProjectionError {
+    ProjectionError::Manifest { at: mount.at.clone(), source }
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())
+}

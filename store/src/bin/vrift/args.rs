@@ -1,0 +1,234 @@
+//! The command line, as data: help, completions and man pages all come from here.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+const ABOUT: &str = "Looks after a content-addressed store of file trees.
+
+A tree that is ingested becomes a manifest (names, modes, times, links) and blobs (contents, each stored once). `vrift-trace` shows such trees to a build as if they were on disk.";
+
+const ENVIRONMENT: &str = "Environment:
+  VR_THE_SOURCE  the store's directory [default: $XDG_DATA_HOME/vrift/the_source, or ~/.local/share/vrift/the_source]
+  NO_COLOR       when set, no colours
+
+Exit status: 0; 1 when a comparison found differences, or a check damage, or an ingest files that can't be read; 125 when something failed, with one line on stderr.
+
+Examples:
+  vrift ingest node_modules --name deps      store a tree
+  vrift ls deps:lodash -l                    look into it
+  vrift diff deps deps-new                   what changed
+  vrift export deps /tmp/copy                make it a real tree again
+  vrift verify                               is everything whole?";
+
+/// `vrift`
+#[derive(Debug, Parser)]
+#[command(
+    name = "vrift",
+    version,
+    about = "Looks after a content-addressed store of file trees",
+    long_about = ABOUT,
+    after_long_help = ENVIRONMENT,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// The store's directory
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub store: Option<PathBuf>,
+
+    /// Print JSON: one object, or one object on each line for lists
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Store a directory tree; never changes it
+    #[command(after_help = "Examples:
+  vrift ingest node_modules --name deps
+  vrift ingest . --name src/main --exclude .git --exclude '*.o'
+
+Sockets, fifos and devices are left out with a warning. When a file can't be read, it is named, the status is 1, and REF stays what it was.")]
+    Ingest(Ingest),
+
+    /// List a stored tree
+    #[command(after_help = "Examples:
+  vrift ls deps
+  vrift ls deps:lodash -l
+  vrift ls deps -R | wc -l
+  vrift ls deps -R --json | jq -r 'select(.size > 1e6) | .path'")]
+    Ls(Ls),
+
+    /// Write a stored file to standard output
+    #[command(after_help = "Example:
+  vrift cat deps:lodash/package.json")]
+    Cat {
+        /// A file in a tree
+        #[arg(value_name = "REF:PATH")]
+        file: OsString,
+    },
+
+    /// Show what differs between two trees; status 1 when something does
+    #[command(after_help = "Letters: A added, D deleted, M modified, R renamed with equal content.
+
+Examples:
+  vrift diff deps deps-new
+  vrift diff deps deps-new --no-times")]
+    Diff {
+        /// The old tree
+        #[arg(value_name = "A")]
+        old: OsString,
+        /// The new tree
+        #[arg(value_name = "B")]
+        new: OsString,
+        /// Don't report entries of which only the time differs
+        #[arg(long)]
+        no_times: bool,
+    },
+
+    /// List all refs and the manifests they name
+    #[command(after_help = "Example:
+  vrift refs --json")]
+    Refs,
+
+    /// Give a manifest another name
+    #[command(after_help = "Examples:
+  vrift tag deps deps-before-upgrade
+  vrift tag 3f9a01c2 release/1.0")]
+    Tag {
+        /// Ref, hash, at least 8 digits of one, or manifest file
+        #[arg(value_name = "REF")]
+        from: OsString,
+        /// The new name
+        #[arg(value_name = "NEW")]
+        new: String,
+    },
+
+    /// Remove a ref; the manifest and its blobs stay
+    #[command(after_help = "Example:
+  vrift rm deps-before-upgrade")]
+    Rm {
+        /// The ref
+        #[arg(value_name = "REF")]
+        name: String,
+    },
+
+    /// Write a stored tree to a directory
+    #[command(
+        after_help = "Modes, times, user.* attributes and hard links come back as they were. A blob is never hard-linked.
+
+Examples:
+  vrift export deps /tmp/deps
+  vrift export deps /tmp/deps --link copy"
+    )]
+    Export {
+        /// The tree
+        #[arg(value_name = "REF")]
+        from: OsString,
+        /// Where to: a directory that is empty or doesn't exist
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        to: PathBuf,
+        /// How contents get there: shared extents where possible, always, or never
+        #[arg(long, value_enum, default_value_t = Link::Auto)]
+        link: Link,
+    },
+
+    /// Read everything again and check it; status 1 when something is damaged
+    #[command(after_help = "Examples:
+  vrift verify            all blobs, manifests and refs
+  vrift verify deps       one tree and the blobs it needs")]
+    Verify {
+        /// Check only this tree
+        #[arg(value_name = "REF")]
+        tree: Option<OsString>,
+    },
+
+    /// Show how much is stored and what sharing saves
+    #[command(after_help = "Example:
+  vrift stats --json")]
+    Stats,
+
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:
+  vrift completions bash > ~/.local/share/bash-completion/completions/vrift")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+
+    /// Print the man page, or write one for each command to a directory
+    #[command(after_help = "Examples:
+  vrift man | man -l -
+  vrift man --dir ~/.local/share/man/man1")]
+    Man {
+        /// Write the pages of all commands here
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// `vrift ingest`
+#[derive(Debug, Args)]
+pub struct Ingest {
+    /// The directory to store
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dir: PathBuf,
+
+    /// The ref that names the result
+    #[arg(long, value_name = "REF")]
+    pub name: String,
+
+    /// Leave out what fits GLOB; without a slash it fits names at any depth, with one the path
+    /// below DIR, and `**` crosses slashes
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+
+    /// Threads [default: one for each CPU]
+    #[arg(long, short, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+}
+
+/// `vrift ls`
+#[derive(Debug, Args)]
+pub struct Ls {
+    /// Ref, hash, at least 8 digits of one, or manifest file; and a path in it
+    #[arg(value_name = "REF[:PATH]")]
+    pub tree: OsString,
+
+    /// Show modes, link counts, sizes, times (UTC) and link targets
+    #[arg(short, long)]
+    pub long: bool,
+
+    /// Everything below, too
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+/// How `export` gets contents to their place.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Link {
+    /// Shared extents where the file systems can, else copies
+    Auto,
+    /// Shared extents, or fail
+    Reflink,
+    /// Copies
+    Copy,
+}
+
+impl From<Link> for vrift_store::LinkMode {
+    fn from(link: Link) -> Self {
+        match link {
+            Link::Auto => Self::Auto,
+            Link::Reflink => Self::Reflink,
+            Link::Copy => Self::Copy,
+        }
+    }
+}

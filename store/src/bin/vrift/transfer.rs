@@ -1,0 +1,198 @@
+//! The commands that move or read much: ingest, export, verify.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::{Map, json};
+use vrift_store::ingest::{FileError, Reason};
+use vrift_store::text::shown;
+use vrift_store::{IngestError, IngestOptions, Ingested, LinkMode, Store, check_ref_name};
+
+use crate::args::Ingest;
+use crate::inspect::open_tree;
+use crate::json::put_name;
+use crate::output::{Failure, Out, bytes, count, with_progress};
+use crate::{Outcome, complain};
+
+/// `vrift ingest`
+pub fn ingest(root: &Path, args: &Ingest, out: &mut Out) -> Result<Outcome, Failure> {
+    check_ref_name(&args.name)?;
+    // Before a store is made for nothing.
+    if !args.dir.is_dir() {
+        let why = match args.dir.symlink_metadata() {
+            Err(error) => error.to_string(),
+            Ok(_) => "it is not a directory".to_owned(),
+        };
+        return Err(Failure::new(format!("can't ingest {}: {why}", shown(&args.dir))));
+    }
+    let store = Store::open_or_create(root)?;
+    let options = IngestOptions { exclude: args.exclude.clone(), jobs: args.jobs };
+    let start = Instant::now();
+    let result = with_progress("ingest", |progress| store.ingest(&args.dir, &options, progress));
+    let done = match result {
+        Ok(done) => done,
+        Err(IngestError::Files { files }) => return unreadable(&args.name, &files, out),
+        Err(error) => return Err(error.into()),
+    };
+    for (path, kind) in &done.skipped {
+        complain(&format!("warning: left out {}: a {kind}", shown(path)));
+    }
+    store.set_ref(&args.name, &done.manifest)?;
+    let seconds = start.elapsed().as_secs_f64();
+    if out.json {
+        ingested_json(&args.name, &done, seconds, out)?;
+    } else {
+        ingested_text(&args.name, &done, seconds, out)?;
+    }
+    Ok(Outcome::Fine)
+}
+
+fn ingested_text(name: &str, done: &Ingested, seconds: f64, out: &mut Out) -> Result<(), Failure> {
+    let directories = match done.directories {
+        1 => "1 directory".to_owned(),
+        n => format!("{n} directories"),
+    };
+    out.text(format_args!(
+        "{}, {} -> {}, {} new\n{directories}, {}; {}, {} deduplicated; {seconds:.2} s\n{name} -> {}\n",
+        count(done.files, "file"),
+        bytes(done.bytes),
+        count(done.blobs, "blob"),
+        bytes(done.new_bytes),
+        count(done.symlinks, "link"),
+        count(done.new_blobs, "new blob"),
+        count(done.deduplicated, "file"),
+        done.manifest,
+    ))
+}
+
+fn ingested_json(name: &str, done: &Ingested, seconds: f64, out: &mut Out) -> Result<(), Failure> {
+    let skipped = done.skipped.iter().map(|(path, kind)| {
+        let mut entry = Map::new();
+        put_name(&mut entry, "path", path.as_os_str().as_bytes());
+        entry.insert("kind".into(), (*kind).into());
+        entry
+    });
+    out.object(&json!({
+        "ref": name,
+        "manifest": done.manifest.to_string(),
+        "files": done.files,
+        "directories": done.directories,
+        "symlinks": done.symlinks,
+        "bytes": done.bytes,
+        "blobs": done.blobs,
+        "new_blobs": done.new_blobs,
+        "new_bytes": done.new_bytes,
+        "deduplicated": done.deduplicated,
+        "skipped": skipped.collect::<Vec<_>>(),
+        "seconds": seconds,
+    }))
+}
+
+fn unreadable(name: &str, files: &[FileError], out: &mut Out) -> Result<Outcome, Failure> {
+    let mut stderr = std::io::stderr().lock();
+    for file in files {
+        let _ = writeln!(stderr, "vrift: {file}");
+    }
+    drop(stderr);
+    if out.json {
+        let errors = files.iter().map(|file| {
+            let mut entry = Map::new();
+            put_name(&mut entry, "path", file.path.as_os_str().as_bytes());
+            let why = match &file.reason {
+                Reason::Io(error) => error.to_string(),
+                Reason::Changing => "it keeps changing".to_owned(),
+            };
+            entry.insert("tried".into(), file.what.into());
+            entry.insert("error".into(), why.into());
+            entry
+        });
+        out.object(&json!({ "ref": name, "errors": errors.collect::<Vec<_>>() }))?;
+    }
+    complain(&format!(
+        "ref {name} is not set: {} can't be stored; make them readable, or leave them out with --exclude",
+        count(files.len() as u64, "entry").replace("entrys", "entries")
+    ));
+    Ok(Outcome::Found)
+}
+
+/// `vrift export`
+pub fn export(
+    store: &Store,
+    from: &OsStr,
+    to: &Path,
+    link: LinkMode,
+    out: &mut Out,
+) -> Result<Outcome, Failure> {
+    let manifest = open_tree(store, from)?;
+    let start = Instant::now();
+    let done = with_progress("export", |progress| store.export(&manifest, to, link, progress))?;
+    let seconds = start.elapsed().as_secs_f64();
+    if out.json {
+        out.object(&json!({
+            "manifest": manifest.id().to_string(),
+            "files": done.files,
+            "directories": done.directories,
+            "symlinks": done.symlinks,
+            "bytes": done.bytes,
+            "reflinked": done.reflinked,
+            "seconds": seconds,
+        }))?;
+    } else {
+        out.text(format_args!(
+            "{}, {}, {} in {seconds:.2} s; {} share the store's disk space\n",
+            count(done.files, "file"),
+            count(done.symlinks, "link"),
+            bytes(done.bytes),
+            count(done.reflinked, "file"),
+        ))?;
+    }
+    Ok(Outcome::Fine)
+}
+
+/// `vrift verify`
+pub fn verify(store: &Store, tree: Option<&OsStr>, out: &mut Out) -> Result<Outcome, Failure> {
+    let hash = match tree {
+        Some(tree) => {
+            let spec = tree.to_str().ok_or_else(|| crate::inspect::unknown(store, tree))?;
+            Some(store.resolve(spec)?)
+        }
+        None => None,
+    };
+    let report = with_progress("verify", |progress| match &hash {
+        Some(hash) => store.verify_manifest(hash, progress),
+        None => store.verify(progress),
+    })?;
+    for damage in &report.damage {
+        if out.json {
+            let mut object = Map::new();
+            put_name(&mut object, "damaged", damage.path.as_os_str().as_bytes());
+            object.insert("what".into(), damage.what.clone().into());
+            out.object(&object.into())?;
+        } else {
+            out.text(format_args!("{}: {}\n", shown(&damage.path), damage.what))?;
+        }
+    }
+    let damaged = report.damage.len() as u64;
+    if out.json {
+        out.object(&json!({
+            "blobs": report.blobs,
+            "bytes": report.bytes,
+            "manifests": report.manifests,
+            "refs": report.refs,
+            "damage": damaged,
+        }))?;
+    } else {
+        out.text(format_args!(
+            "{}, {}, {}, {}: {}\n",
+            count(report.blobs, "blob"),
+            bytes(report.bytes),
+            count(report.manifests, "manifest"),
+            count(report.refs, "ref"),
+            if damaged == 0 { "all whole".to_owned() } else { format!("{damaged} damaged") },
+        ))?;
+    }
+    Ok(if damaged == 0 { Outcome::Fine } else { Outcome::Found })
+}

@@ -1,0 +1,30 @@
+//! What exists: blobs named by their BLAKE3 hash, manifests that describe trees of them, and refs
+//! that name manifests.
+//!
+//! Nothing here knows of system calls that are supervised, of jobs or of mounts. What must never
+//! happen anywhere in this crate: a file of the user that was ingested changes in any way, a blob
+//! or a manifest is written a second time, or bytes that fail their checksum are handed out.
+
+mod content;
+pub mod diff;
+pub mod error;
+pub mod export;
+pub mod hash;
+pub mod ingest;
+pub mod manifest;
+mod publish;
+mod refs;
+mod stats;
+mod store;
+pub mod text;
+mod verify;
+
+pub use error::StoreError;
+pub use export::{ExportError, Exported, LinkMode};
+pub use hash::{Hash, HashParseError};
+pub use ingest::{IngestError, IngestOptions, Ingested, Progress};
+pub use manifest::{Manifest, ManifestError, Node, NodeId, NodeKind};
+pub use refs::{Ref, check_ref_name};
+pub use stats::Stats;
+pub use store::Store;
+pub use verify::{Damage, Verified};

@@ -1,0 +1,65 @@
+//! May the caller? The mode bits of a projected file against the caller's ids, as
+//! generic_permission() of fs/namei.c does it.
+//!
+//! Every projected file belongs to the user who started the job. A job that was not started by
+//! root can't change its ids (no_new_privs), so the owner's bits count; in a root job a task may
+//! have become somebody else, whose ids are read only when the bits do not allow it to everybody.
+
+use crate::caller::Caller;
+use crate::job::Job;
+use vrift_projection::Attr;
+use vrift_store::NodeKind;
+
+/// `MAY_READ` and its like.
+pub const READ: u32 = 4;
+/// `MAY_WRITE`.
+pub const WRITE: u32 = 2;
+/// `MAY_EXEC`: run a file, search a directory.
+pub const EXECUTE: u32 = 1;
+
+/// May the caller look names up in this directory?
+pub fn may_search(job: &Job, caller: &Caller<'_>, attr: &Attr) -> bool {
+    may(job, caller, attr, EXECUTE)
+}
+
+/// May the caller do all of `want` to it?
+pub fn may(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
+    let mode = attr.mode;
+    let everybody = (mode >> 6) & (mode >> 3) & mode & 7;
+    if want & !everybody == 0 {
+        return true;
+    }
+    if job.uid != 0 {
+        return want & !(mode >> 6) & 7 == 0;
+    }
+    let ids = Ids::of(caller);
+    if ids.uid == 0 {
+        // CAP_DAC_OVERRIDE: everything but running a file that nobody may run.
+        let runs = attr.kind == NodeKind::Directory || mode & 0o111 != 0;
+        return want & EXECUTE == 0 || runs;
+    }
+    let class = if ids.uid == job.uid {
+        mode >> 6
+    } else if ids.groups.contains(&job.gid) {
+        mode >> 3
+    } else {
+        mode
+    };
+    want & !class & 7 == 0
+}
+
+/// The ids that file permissions are checked with.
+struct Ids {
+    uid: u32,
+    groups: Vec<u32>,
+}
+
+impl Ids {
+    fn of(caller: &Caller<'_>) -> Ids {
+        // Real, effective, saved, file system: the last is the one. Unreadable: nobody's.
+        let last = |key: &str| caller.status_line(key).and_then(|v| v.last().copied());
+        let mut groups = caller.status_line("Groups:").unwrap_or_default();
+        groups.extend(last("Gid:"));
+        Ids { uid: last("Uid:").unwrap_or(u32::MAX), groups }
+    }
+}

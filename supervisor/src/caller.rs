@@ -1,0 +1,183 @@
+//! Who asks: the task behind a notification, its memory, its current directory, its descriptors.
+//!
+//! Everything here is read while the task waits for its answer; afterwards it may be gone. What
+//! was read of memory can be changed by another thread of the caller's at once, so nothing that
+//! protects the store may rest on a second read by the kernel.
+
+use crate::sys::proc::{PathBuffer, ProcName, read_link};
+use crate::table::Arch;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
+use nix::unistd::Pid;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::BorrowedFd;
+use vrift_policy::Errno;
+
+/// The longest path with its NUL, `PATH_MAX`.
+pub const PATH_MAX: usize = 4096;
+/// How much of a path is read at first: nearly all are shorter, and a short copy is cheaper.
+const FIRST_READ: usize = 256;
+const PAGE: u64 = 4096;
+
+/// One call of one task.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Descriptor of /proc.
+    pub proc: BorrowedFd<'a>,
+    /// The thread's id.
+    pub tid: i32,
+    /// The call's number.
+    pub nr: i32,
+    /// Whose number and registers these are.
+    pub arch: Arch,
+    /// The six arguments.
+    pub args: [u64; 6],
+}
+
+/// Turns nix's errno into the job's.
+pub fn job_errno(e: nix::errno::Errno) -> Errno {
+    Errno::from_raw(e as i32).unwrap_or(Errno::EIO)
+}
+
+impl Caller<'_> {
+    /// Argument `i` as the kernel reads an `int`: the lower half, sign-extended.
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel reads the lower half only")]
+    #[expect(clippy::cast_possible_wrap, reason = "an int argument is the register's lower half")]
+    pub fn int(&self, i: u8) -> i32 {
+        self.args[usize::from(i)] as u32 as i32
+    }
+
+    /// Argument `i` as it stands in the register.
+    pub fn arg(&self, i: u8) -> u64 {
+        self.args[usize::from(i)]
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.tid)
+    }
+
+    /// Reads memory at `addr` into `buf`; returns how much was there. EFAULT when nothing was.
+    pub fn read_some(&self, addr: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        // Partial transfers come in whole elements: one for each page, so that a string that
+        // ends before an unmapped page can be read.
+        let len = buf.len();
+        let to_page_end = usize::try_from(PAGE - addr % PAGE).map_or(len, |n| n.min(len));
+        let remote = [
+            RemoteIoVec { base: addr_to_usize(addr)?, len: to_page_end },
+            RemoteIoVec {
+                base: addr_to_usize(addr.wrapping_add(to_page_end as u64))?,
+                len: len - to_page_end,
+            },
+        ];
+        let parts = if len > to_page_end { 2 } else { 1 };
+        let mut local = [IoSliceMut::new(buf)];
+        process_vm_readv(self.pid(), &mut local, &remote[..parts]).map_err(memory_errno)
+    }
+
+    /// Reads exactly `buf.len()` bytes at `addr`, or EFAULT.
+    pub fn read_exact(&self, addr: u64, buf: &mut [u8]) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < buf.len() {
+            let n = self.read_some(addr.wrapping_add(done as u64), &mut buf[done..])?;
+            if n == 0 {
+                return Err(Errno::EFAULT);
+            }
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// Writes all of `data` at `addr`, or EFAULT.
+    pub fn write(&self, addr: u64, data: &[u8]) -> Result<(), Errno> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let local = [IoSlice::new(data)];
+        let remote = [RemoteIoVec { base: addr_to_usize(addr)?, len: data.len() }];
+        match process_vm_writev(self.pid(), &local, &remote) {
+            Ok(n) if n == data.len() => Ok(()),
+            Ok(_) => Err(Errno::EFAULT),
+            Err(e) => Err(memory_errno(e)),
+        }
+    }
+
+    /// Reads the C string at `addr` into `buf` and returns it without its NUL.
+    ///
+    /// Errors as getname() gives them: EFAULT, ENAMETOOLONG without a NUL in `PATH_MAX` bytes.
+    pub fn read_path<'b>(
+        &self,
+        addr: u64,
+        buf: &'b mut [u8; PATH_MAX],
+    ) -> Result<&'b [u8], Errno> {
+        let mut have = 0;
+        let mut want = FIRST_READ;
+        loop {
+            let n = self.read_some(addr.wrapping_add(have as u64), &mut buf[have..want])?;
+            if n == 0 {
+                return Err(Errno::EFAULT);
+            }
+            if let Some(end) = buf[have..have + n].iter().position(|&b| b == 0) {
+                return Ok(&buf[..have + end]);
+            }
+            have += n;
+            if have == PATH_MAX {
+                return Err(Errno::ENAMETOOLONG);
+            }
+            if have == want {
+                want = PATH_MAX;
+            }
+        }
+    }
+
+    /// The text of `/proc/TID/cwd`.
+    pub fn cwd<'b>(&self, buf: &'b mut PathBuffer) -> Result<&'b [u8], Errno> {
+        read_link(self.proc, &ProcName::of(self.tid, b"cwd"), buf).map_err(job_errno)
+    }
+
+    /// The text of `/proc/TID/root`.
+    pub fn root<'b>(&self, buf: &'b mut PathBuffer) -> Result<&'b [u8], Errno> {
+        read_link(self.proc, &ProcName::of(self.tid, b"root"), buf).map_err(job_errno)
+    }
+
+    /// The text of `/proc/TID/fd/FD`; EBADF when the descriptor is not open.
+    pub fn descriptor<'b>(&self, fd: i32, buf: &'b mut PathBuffer) -> Result<&'b [u8], Errno> {
+        if fd < 0 {
+            return Err(Errno::EBADF);
+        }
+        match read_link(self.proc, &ProcName::of_fd(self.tid, fd), buf) {
+            Err(nix::errno::Errno::ENOENT) => Err(Errno::EBADF),
+            other => other.map_err(job_errno),
+        }
+    }
+
+    /// The numbers of one line of `/proc/TID/status`, such as `Uid:` or `Tgid:`.
+    pub fn status_line(&self, key: &str) -> Option<Vec<u32>> {
+        let text = std::fs::read(format!("/proc/{}/status", self.tid)).ok()?;
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().find_map(|l| l.strip_prefix(key))?;
+        Some(line.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect())
+    }
+
+    /// The process that the thread belongs to.
+    pub fn tgid(&self) -> Result<i32, Errno> {
+        self.status_line("Tgid:")
+            .and_then(|v| i32::try_from(*v.first()?).ok())
+            .ok_or(Errno::ESRCH)
+    }
+}
+
+/// What the caller's memory being out of reach means to it. EPERM: the task is not dumpable and
+/// the supervisor has no privilege; the kernel itself would have read the memory, so this is an
+/// error of ours, and EACCES says so without claiming a bad address.
+fn memory_errno(e: nix::errno::Errno) -> Errno {
+    match e {
+        nix::errno::Errno::EPERM => Errno::EACCES,
+        other => job_errno(other),
+    }
+}
+
+fn addr_to_usize(addr: u64) -> Result<usize, Errno> {
+    usize::try_from(addr).map_err(|_| Errno::EFAULT)
+}

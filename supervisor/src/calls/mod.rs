@@ -1,0 +1,200 @@
+//! One module for each family of calls. A handler looks, decides and answers; it never waits for
+//! anything but the kernel, and never touches what the caller may not.
+
+mod access;
+mod chdir;
+mod change;
+mod cwd;
+mod dir;
+mod exec;
+mod link;
+mod make;
+mod open;
+mod readlink;
+mod remove;
+mod rename;
+mod socket;
+mod stat;
+mod statfs;
+mod watch;
+mod xattr;
+
+use crate::caller::{Caller, PATH_MAX};
+use crate::job::{Job, Spot};
+use crate::listener::{Answer, Pending};
+use crate::receiver::Pool;
+use crate::resolve::{AT_FDCWD, Found, RealPlace, resolve};
+use crate::rewrite;
+use crate::sys::proc::PathBuffer;
+use crate::table::{At, Follow, Handler, Row};
+use vrift_policy::Errno;
+use vrift_projection::NodeRef;
+
+/// `AT_SYMLINK_NOFOLLOW`.
+const AT_SYMLINK_NOFOLLOW: i32 = libc::AT_SYMLINK_NOFOLLOW;
+/// `AT_SYMLINK_FOLLOW`.
+const AT_SYMLINK_FOLLOW: i32 = libc::AT_SYMLINK_FOLLOW;
+/// `AT_EMPTY_PATH`.
+const AT_EMPTY_PATH: i32 = libc::AT_EMPTY_PATH;
+
+/// One call on its way to an answer.
+pub struct Call<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// The task.
+    pub caller: &'a Caller<'a>,
+    /// The call's row.
+    pub row: &'static Row,
+    /// The receivers, for handlers that have to wait for the task itself.
+    pub pool: &'a std::sync::Arc<Pool>,
+}
+
+/// What a handler of the simple kind comes to.
+pub enum Verdict {
+    /// This answer.
+    Answer(Answer),
+    /// The kernel has to do it, on other paths than the caller's string says: the path arguments
+    /// (by index) and the real paths that they name.
+    Redirect(Vec<(u8, Vec<u8>)>),
+}
+
+impl Verdict {
+    /// The call goes on in the kernel.
+    pub const CONTINUE: Verdict = Verdict::Answer(Answer::Continue);
+}
+
+impl From<Errno> for Verdict {
+    fn from(e: Errno) -> Verdict {
+        Verdict::Answer(Answer::Fail(e))
+    }
+}
+
+/// Answers one notification.
+pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
+    use Handler as H;
+    let verdict = match call.row.handler {
+        H::Open(form) => return open::handle(call, form, pending),
+        H::ExecVe => return exec::handle(call, pending, false),
+        H::ExecVeAt => return exec::handle(call, pending, true),
+        H::ChDir => return chdir::handle(call, pending),
+        H::Stat { at, follow, buf, flags, layout } => {
+            stat::by_path(call, at, follow, buf, flags, layout)
+        }
+        H::FStat => stat::by_descriptor(call),
+        H::Access { at, flags } => access::handle(call, at, flags),
+        H::ReadLink(at) => readlink::handle(call, at),
+        H::GetDents { legacy } => dir::handle(call, legacy),
+        H::GetCwd => cwd::handle(call),
+        H::StatFs => statfs::by_path(call),
+        H::FStatFs => statfs::by_descriptor(call),
+        H::GetXattr(follow) => xattr::get(call, follow),
+        H::FGetXattr => xattr::get_by_descriptor(call),
+        H::ListXattr(follow) => xattr::list(call, follow),
+        H::FListXattr => xattr::list_by_descriptor(call),
+        H::Make { at, op } => make::handle(call, at, op),
+        H::Remove { at, op, flags } => remove::handle(call, at, op, flags),
+        H::Rename { old, new, flags } => rename::handle(call, old, new, flags),
+        H::Link { old, new, flags } => link::handle(call, old, new, flags),
+        H::Change { at, op, follow, empty, null_is_fd } => {
+            change::by_path(call, at, op, follow, empty, null_is_fd)
+        }
+        H::FdChange(op) => change::by_descriptor(call, op),
+        H::Ioctl => change::by_descriptor(call, vrift_policy::Operation::SetFlags),
+        H::Socket(op) => socket::handle(call, op),
+        H::Watch => watch::handle(call),
+        H::Lacking { at, follow, errno } => lacking(call, at, follow, errno),
+        H::Refuse(e) => Ok(e.into()),
+    };
+    match verdict.unwrap_or_else(Verdict::from) {
+        Verdict::Answer(answer) => pending.answer(&answer),
+        Verdict::Redirect(paths) => rewrite::redirect(call, pending, &paths),
+    }
+}
+
+impl Call<'_> {
+    /// Does the call follow a link that its path ends in?
+    fn follows(&self, follow: Follow) -> bool {
+        match follow {
+            Follow::No => false,
+            Follow::Yes => true,
+            Follow::Unless(i) => self.caller.int(i) & AT_SYMLINK_NOFOLLOW == 0,
+            Follow::OnlyIf(i) => self.caller.int(i) & AT_SYMLINK_FOLLOW != 0,
+        }
+    }
+
+    /// The directory descriptor that a path argument starts from.
+    fn dirfd(&self, at: At) -> i32 {
+        at.dirfd.map_or(AT_FDCWD, |i| self.caller.int(i))
+    }
+
+    /// Reads and resolves a path argument.
+    fn find(&self, at: At, follow: bool) -> Result<Found, Errno> {
+        let mut buf = [0u8; PATH_MAX];
+        let path = self.caller.read_path(self.caller.arg(at.path), &mut buf)?;
+        resolve(self.job, self.caller, self.dirfd(at), path, follow)
+    }
+
+    /// Like [`find`](Call::find), where an empty or null path may mean the descriptor itself:
+    /// None says that it does.
+    fn find_or_empty(&self, at: At, follow: bool, empty: bool) -> Result<Option<Found>, Errno> {
+        let address = self.caller.arg(at.path);
+        if empty && address == 0 {
+            return Ok(None);
+        }
+        let mut buf = [0u8; PATH_MAX];
+        let path = self.caller.read_path(address, &mut buf)?;
+        if empty && path.is_empty() {
+            return Ok(None);
+        }
+        resolve(self.job, self.caller, self.dirfd(at), path, follow).map(Some)
+    }
+
+    /// The absolute path of a real place that [`find`](Call::find) found for `at`, its last
+    /// component not followed. None: the directory is not known.
+    fn real_path(&self, at: At, place: &RealPlace) -> Option<Vec<u8>> {
+        if let Some(path) = &place.path {
+            return Some(path.clone());
+        }
+        let dir = place.dir.as_ref()?;
+        let mut buf = [0u8; PATH_MAX];
+        let text = self.caller.read_path(self.caller.arg(at.path), &mut buf).ok()?;
+        let name = text.rsplit(|&b| b == b'/').next().unwrap_or_default();
+        let mut whole = dir.physical.to_vec();
+        if whole != b"/" {
+            whole.push(b'/');
+        }
+        whole.extend_from_slice(name);
+        Some(whole)
+    }
+
+    /// What the caller's descriptor `fd` stands for; `AT_FDCWD` is the current directory. None:
+    /// nothing of ours, or no such descriptor.
+    fn node_of_descriptor(&self, fd: i32) -> Result<Option<NodeRef>, Errno> {
+        let mut buf: PathBuffer = [0; 4096];
+        let text = if fd == AT_FDCWD {
+            self.caller.cwd(&mut buf)
+        } else {
+            self.caller.descriptor(fd, &mut buf)
+        };
+        // A descriptor that is not open: the kernel says so.
+        let Ok(text) = text else { return Ok(None) };
+        match self.job.spot(self.caller, text, (fd != AT_FDCWD).then_some(fd))? {
+            Spot::Node(node) => Ok(Some(node)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A call whose answer for anything projected is "there is no such thing here".
+fn lacking(call: &Call<'_>, at: At, follow: Follow, errno: Errno) -> Result<Verdict, Errno> {
+    match call.find_or_empty(at, call.follows(follow), true)? {
+        None => match call.node_of_descriptor(call.dirfd(at))? {
+            Some(_) => Err(errno),
+            None => Ok(Verdict::CONTINUE),
+        },
+        Some(Found::Node(_)) => Err(errno),
+        Some(Found::Missing { .. }) => Err(Errno::ENOENT),
+        Some(Found::Kernel(_) | Found::Magic(_)) => Ok(Verdict::CONTINUE),
+        Some(Found::Foreign(path)) => Ok(Verdict::Redirect(vec![(at.path, path)])),
+    }
+}

@@ -1,0 +1,76 @@
+//! stat, lstat, fstat, newfstatat, statx: metadata from the manifest.
+
+use super::{AT_EMPTY_PATH, Call, Verdict};
+use crate::listener::Answer;
+use crate::resolve::Found;
+use crate::stat_layout;
+use crate::table::{At, Follow, StatLayout};
+use std::sync::atomic::Ordering::Relaxed;
+use vrift_policy::Errno;
+use vrift_projection::NodeRef;
+
+/// By path, or by descriptor where the path may be empty.
+pub fn by_path(
+    call: &Call<'_>,
+    at: At,
+    follow: Follow,
+    buf: u8,
+    flags: Option<u8>,
+    layout: StatLayout,
+) -> Result<Verdict, Errno> {
+    let flags = flags.map_or(0, |i| call.caller.int(i));
+    let Some(found) = call.find_or_empty(at, call.follows(follow), flags & AT_EMPTY_PATH != 0)?
+    else {
+        return match call.node_of_descriptor(call.dirfd(at))? {
+            Some(node) => give(call, node, buf, layout),
+            None => Ok(Verdict::CONTINUE),
+        };
+    };
+    call.job.counters.look_ups.fetch_add(1, Relaxed);
+    match found {
+        Found::Kernel(_) | Found::Magic(_) => Ok(Verdict::CONTINUE),
+        Found::Foreign(path) => Ok(Verdict::Redirect(vec![(at.path, path)])),
+        Found::Missing { .. } => {
+            call.job.counters.missing.fetch_add(1, Relaxed);
+            Err(Errno::ENOENT)
+        }
+        Found::Node(node) => {
+            const KNOWN: i32 = 0x7900; // NOFOLLOW, NO_AUTOMOUNT, EMPTY_PATH, STATX_SYNC_TYPE
+            const SYNC: i32 = 0x6000;
+            let statx = layout == StatLayout::Statx;
+            if flags & !KNOWN != 0 || (!statx && flags & SYNC != 0) || flags & SYNC == SYNC {
+                return Err(Errno::EINVAL);
+            }
+            give(call, node, buf, layout)
+        }
+    }
+}
+
+/// fstat(fd, buf).
+pub fn by_descriptor(call: &Call<'_>) -> Result<Verdict, Errno> {
+    match call.node_of_descriptor(call.caller.int(0))? {
+        Some(node) => give(call, node, 1, StatLayout::Native),
+        None => Ok(Verdict::CONTINUE),
+    }
+}
+
+fn give(call: &Call<'_>, node: NodeRef, buf: u8, layout: StatLayout) -> Result<Verdict, Errno> {
+    let attr = call.job.attr(node)?;
+    let address = call.caller.arg(buf);
+    let (uid, gid) = (call.job.uid, call.job.gid);
+    match layout {
+        StatLayout::Native => {
+            call.caller.write(address, &stat_layout::native(&attr, uid, gid))?;
+        }
+        StatLayout::Statx => {
+            const RESERVED: u64 = 0x8000_0000;
+            let mask = call.caller.arg(3);
+            if mask & RESERVED != 0 {
+                return Err(Errno::EINVAL);
+            }
+            let root = call.job.projection.is_mount_point(node);
+            call.caller.write(address, &stat_layout::statx(&attr, uid, gid, mask, root))?;
+        }
+    }
+    Ok(Verdict::Answer(Answer::Value(0)))
+}

@@ -1,0 +1,38 @@
+//! inotify_add_watch on something that never changes: a watch that stays silent.
+
+use super::{Call, Verdict, open};
+use crate::caller::job_errno;
+use crate::listener::Answer;
+use crate::resolve::Found;
+use crate::sys::process;
+use crate::table::At;
+use std::os::fd::{AsFd, AsRawFd};
+use vrift_policy::Errno;
+use vrift_store::NodeKind;
+
+const PATH: At = At { dirfd: None, path: 1 };
+
+/// inotify_add_watch(fd, path, mask).
+pub fn handle(call: &Call<'_>) -> Result<Verdict, Errno> {
+    const IN_DONT_FOLLOW: u64 = 0x0200_0000;
+    const IN_ONLYDIR: u64 = 0x0100_0000;
+    let mask = call.caller.arg(2) & 0xffff_ffff;
+    match call.find(PATH, mask & IN_DONT_FOLLOW == 0)? {
+        Found::Kernel(_) | Found::Magic(_) => Ok(Verdict::CONTINUE),
+        Found::Foreign(path) => Ok(Verdict::Redirect(vec![(1, path)])),
+        Found::Missing { .. } => Err(Errno::ENOENT),
+        Found::Node(node) => {
+            if mask & IN_ONLYDIR != 0 && call.job.attr(node)?.kind != NodeKind::Directory {
+                return Err(Errno::ENOTDIR);
+            }
+            // The watch is put on the node's stand-in, by the caller's own inotify instance.
+            let stand_in = open::stand_in(call, node)?;
+            let instance = process::descriptor_of_task(call.caller.tid, call.caller.int(0))
+                .map_err(job_errno)?;
+            let mask = u32::try_from(mask).unwrap_or(u32::MAX);
+            let wd = process::inotify_add_watch(instance.as_fd(), stand_in.as_raw_fd(), mask)
+                .map_err(job_errno)?;
+            Ok(Verdict::Answer(Answer::Value(i64::from(wd))))
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `vrift-trace syscalls`: the public table.
+
+use super::args::Json;
+use crate::table::{Handler, Need, ROWS, Row};
+use std::io::Write;
+
+/// Prints the table.
+pub fn run(options: &Json) -> Result<u8, String> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let written = if options.json { json(&mut out) } else { text(&mut out) };
+    written.and_then(|()| out.flush()).map(|()| 0).map_err(|e| format!("writing the table: {e}"))
+}
+
+fn text(out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(out, "{:<18} {:>6} {:>7} {:>5}  {:<9} what is done", "call", "x86_64", "aarch64", "i386", "asked")?;
+    let number = |n: Option<u16>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    for row in ROWS {
+        writeln!(
+            out,
+            "{:<18} {:>6} {:>7} {:>5}  {:<9} {}",
+            row.name,
+            number(row.x86_64),
+            number(row.aarch64),
+            number(row.i386),
+            asked(row),
+            row.note
+        )?;
+    }
+    writeln!(out, "\nasked: always = when a file is opened, run or changed is recorded or there are mounts;")?;
+    writeln!(out, "  probes = the same, if look-ups are; mounts = only with mounts; filter = decided in the kernel.")?;
+    writeln!(out, "Every other call goes on in the kernel unseen; x32 calls get ENOSYS.")
+}
+
+fn json(out: &mut impl Write) -> std::io::Result<()> {
+    let rows: Vec<_> = ROWS
+        .iter()
+        .map(|row| {
+            serde_json::json!({
+                "name": row.name,
+                "x86_64": row.x86_64,
+                "aarch64": row.aarch64,
+                "i386": row.i386,
+                "asked": asked(row),
+                "what": row.note,
+            })
+        })
+        .collect();
+    serde_json::to_writer_pretty(&mut *out, &rows)?;
+    writeln!(out)
+}
+
+fn asked(row: &Row) -> &'static str {
+    match (row.handler, row.need) {
+        (Handler::Refuse(_), _) => "filter",
+        (_, Need::Mounts | Need::IoUring) => "mounts",
+        (_, Need::Record) => "always",
+        (_, Need::Probes) => "probes",
+    }
+}

@@ -1,0 +1,180 @@
+//! The seccomp filter: from the table and what the job needs to classic BPF.
+//!
+//! The filter only knows numbers and registers. It asks for a call when a row says so; a number
+//! without a row is ALLOW whatever its arguments, which the kernel caches in a bitmap, so that
+//! read, write, mmap and futex cost nothing. Calls with the x32 bit and of unknown architectures
+//! get ENOSYS.
+//!
+//! seccompiler, the usual compiler for such filters, has no notify action and one architecture to
+//! a program; the unit tests use it to check the verdicts of this one.
+
+use crate::sys::seccomp::Instruction;
+use crate::table::{Arch, Handler, IOCTLS, Need, ROWS, Row};
+use vrift_policy::Errno;
+
+/// What the job needs to be asked about.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    /// It has mounts.
+    pub mounts: bool,
+    /// Opened, run and changed files are recorded.
+    pub record: bool,
+    /// Look-ups are recorded.
+    pub probes: bool,
+    /// io_uring is refused.
+    pub refuse_io_uring: bool,
+    /// What 32-bit calls get.
+    pub compat32: Compat32,
+    /// The upper half of execveat's first argument when the supervisor itself put the call there.
+    pub exec_cookie: u32,
+}
+
+/// What 32-bit calls on a 64-bit kernel get.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Compat32 {
+    /// The same as 64-bit ones.
+    #[default]
+    Supervise,
+    /// ENOSYS, every one.
+    Enosys,
+    /// They go on in the kernel, unseen.
+    Allow,
+}
+
+impl Needs {
+    /// Is this row's call asked for?
+    pub fn wants(&self, row: &Row) -> bool {
+        self.mounts
+            && !matches!(row.need, Need::IoUring)
+            || match row.need {
+                Need::Mounts => false,
+                Need::Record => self.record,
+                Need::Probes => self.probes,
+                Need::IoUring => self.refuse_io_uring,
+            }
+    }
+}
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
+const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
+
+/// Offsets into `struct seccomp_data`.
+const NR: u32 = 0;
+const ARCH: u32 = 4;
+const fn arg_low(i: u32) -> u32 {
+    16 + 8 * i
+}
+const fn arg_high(i: u32) -> u32 {
+    16 + 8 * i + 4
+}
+
+/// Numbers from here up are x32 calls under the x86_64 arch word.
+const X32_BIT: u32 = 0x4000_0000;
+
+const fn ins(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
+    Instruction { code, jt, jf, k }
+}
+
+fn errno(e: Errno) -> u32 {
+    libc::SECCOMP_RET_ERRNO | (e.raw().unsigned_abs() & 0xffff)
+}
+
+/// The program for a job on this machine's architecture.
+pub fn compile(needs: &Needs) -> Vec<Instruction> {
+    let native = section(Arch::NATIVE, needs);
+    let mut program = vec![ins(LOAD, 0, 0, ARCH)];
+    program.push(ins(EQUAL, 0, 1, Arch::NATIVE.audit()));
+    // Jump over what comes before the native section.
+    let mut tail = Vec::new();
+    if Arch::NATIVE == Arch::X86_64 {
+        let i386 = match needs.compat32 {
+            Compat32::Supervise => section(Arch::I386, needs),
+            Compat32::Enosys => vec![ins(RETURN, 0, 0, errno(Errno::ENOSYS))],
+            Compat32::Allow => vec![ins(RETURN, 0, 0, ALLOW)],
+        };
+        tail.push(ins(EQUAL, 1, 0, Arch::I386.audit()));
+        tail.push(ins(RETURN, 0, 0, errno(Errno::ENOSYS)));
+        tail.extend(i386);
+    } else {
+        tail.push(ins(RETURN, 0, 0, errno(Errno::ENOSYS)));
+    }
+    program.push(jump(tail.len()));
+    program.extend(tail);
+    program.extend(native);
+    program
+}
+
+fn jump(over: usize) -> Instruction {
+    ins(JUMP, 0, 0, u32::try_from(over).unwrap_or(u32::MAX))
+}
+
+/// The verdicts of one architecture: a search tree over the numbers that are asked for.
+fn section(arch: Arch, needs: &Needs) -> Vec<Instruction> {
+    let mut leaves: Vec<(u32, Vec<Instruction>)> = ROWS
+        .iter()
+        .filter(|row| needs.wants(row))
+        .filter_map(|row| Some((row.number(arch)?, leaf(arch, row, needs))))
+        .collect();
+    leaves.sort_by_key(|(nr, _)| *nr);
+    let mut out = vec![ins(LOAD, 0, 0, NR)];
+    if arch == Arch::X86_64 {
+        out.push(ins(AT_LEAST, 0, 1, X32_BIT));
+        out.push(ins(RETURN, 0, 0, errno(Errno::ENOSYS)));
+    }
+    out.extend(tree(&leaves));
+    out
+}
+
+fn tree(leaves: &[(u32, Vec<Instruction>)]) -> Vec<Instruction> {
+    if leaves.len() <= 2 {
+        let mut out = Vec::new();
+        for (nr, code) in leaves {
+            out.push(ins(EQUAL, 0, u8::try_from(code.len()).unwrap_or(u8::MAX), *nr));
+            out.extend_from_slice(code);
+        }
+        out.push(ins(RETURN, 0, 0, ALLOW));
+        return out;
+    }
+    let (low, high) = leaves.split_at(leaves.len() / 2);
+    let low_code = tree(low);
+    let mut out = vec![ins(AT_LEAST, 0, 1, high[0].0), jump(low_code.len())];
+    out.extend(low_code);
+    out.extend(tree(high));
+    out
+}
+
+/// The verdict of one call; what it loads does not matter to others, as every path here returns.
+fn leaf(arch: Arch, row: &Row, needs: &Needs) -> Vec<Instruction> {
+    match row.handler {
+        Handler::Refuse(e) => vec![ins(RETURN, 0, 0, errno(e))],
+        Handler::Ioctl => {
+            let mut out = vec![ins(LOAD, 0, 0, arg_low(1))];
+            for (request, _) in IOCTLS {
+                out.push(ins(EQUAL, 0, 1, *request));
+                out.push(ins(RETURN, 0, 0, NOTIFY));
+            }
+            out.push(ins(RETURN, 0, 0, ALLOW));
+            out
+        }
+        // The upper half of a 32-bit argument is nothing to the kernel: there the supervisor
+        // marks the call that it put into a task it holds, which must not be asked for again.
+        Handler::ExecVeAt if arch == Arch::NATIVE => vec![
+            ins(LOAD, 0, 0, arg_high(0)),
+            ins(EQUAL, 0, 1, needs.exec_cookie),
+            ins(RETURN, 0, 0, ALLOW),
+            ins(RETURN, 0, 0, NOTIFY),
+        ],
+        _ => vec![ins(RETURN, 0, 0, NOTIFY)],
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod interpreter;
+#[cfg(test)]
+mod tests;

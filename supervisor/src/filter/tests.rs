@@ -1,0 +1,160 @@
+//! The verdicts of the compiled filter over every row, and against seccompiler's.
+
+use super::interpreter::{Call, run};
+use super::*;
+use std::collections::BTreeMap;
+
+fn all() -> Needs {
+    Needs {
+        mounts: true,
+        record: true,
+        probes: true,
+        refuse_io_uring: true,
+        compat32: Compat32::Supervise,
+        exec_cookie: 0x5eed_1234,
+    }
+}
+
+fn verdict(program: &[Instruction], arch: Arch, nr: u32, args: [u64; 6]) -> u32 {
+    run(program, &Call { nr, arch: arch.audit(), args }).0
+}
+
+#[test]
+fn every_row_gets_its_verdict() {
+    let program = compile(&all());
+    for arch in [Arch::NATIVE, Arch::I386] {
+        if arch == Arch::I386 && Arch::NATIVE != Arch::X86_64 {
+            continue;
+        }
+        for row in ROWS {
+            let Some(nr) = row.number(arch) else { continue };
+            let want = match row.handler {
+                Handler::Refuse(e) => errno(e),
+                Handler::Ioctl => ALLOW,
+                _ => NOTIFY,
+            };
+            assert_eq!(verdict(&program, arch, nr, [0; 6]), want, "{} on {arch:?}", row.name);
+        }
+    }
+}
+
+#[test]
+fn the_calls_that_must_be_free_are_allowed_without_a_look_at_arguments() {
+    let program = compile(&all());
+    for name in [
+        "read", "write", "pread64", "pwrite64", "readv", "writev", "close", "dup", "dup3", "mmap",
+        "munmap", "mprotect", "futex", "clone", "clone3", "poll", "ppoll", "lseek", "brk",
+        "exit_group", "rt_sigreturn", "restart_syscall", "wait4", "sendmsg", "fchdir",
+    ] {
+        let nr = u32::try_from(
+            name.parse::<syscalls::x86_64::Sysno>().expect("a name of the kernel's").id(),
+        )
+        .expect("small");
+        for args in [[0; 6], [u64::MAX; 6]] {
+            assert_eq!(verdict(&program, Arch::X86_64, nr, args), ALLOW, "{name}");
+        }
+    }
+}
+
+#[test]
+fn x32_and_unknown_architectures_are_enosys() {
+    let program = compile(&all());
+    assert_eq!(verdict(&program, Arch::X86_64, X32_BIT | 2, [0; 6]), errno(Errno::ENOSYS));
+    let alien = Call { nr: 2, arch: 0x1234, args: [0; 6] };
+    assert_eq!(run(&program, &alien).0, errno(Errno::ENOSYS));
+}
+
+#[test]
+fn compat32_decides_about_32_bit_calls() {
+    let open_i386 = 5;
+    for (choice, want) in [
+        (Compat32::Supervise, NOTIFY),
+        (Compat32::Enosys, errno(Errno::ENOSYS)),
+        (Compat32::Allow, ALLOW),
+    ] {
+        let program = compile(&Needs { compat32: choice, ..all() });
+        assert_eq!(verdict(&program, Arch::I386, open_i386, [0; 6]), want, "{choice:?}");
+    }
+}
+
+#[test]
+fn a_marked_execveat_passes_and_a_guessed_one_does_not() {
+    let program = compile(&all());
+    let marked = (0x5eed_1234u64 << 32) | 7;
+    assert_eq!(verdict(&program, Arch::X86_64, 322, [marked, 0, 0, 0, 0, 0]), ALLOW);
+    for guess in [7, u64::MAX, (0x5eed_1235u64 << 32) | 7] {
+        assert_eq!(verdict(&program, Arch::X86_64, 322, [guess, 0, 0, 0, 0, 0]), NOTIFY);
+    }
+}
+
+#[test]
+fn only_inode_changing_ioctls_are_asked_for() {
+    let program = compile(&all());
+    for (request, name) in IOCTLS {
+        let args = [3, u64::from(*request), 0, 0, 0, 0];
+        assert_eq!(verdict(&program, Arch::X86_64, 16, args), NOTIFY, "{name}");
+    }
+    assert_eq!(verdict(&program, Arch::X86_64, 16, [0, 0x5401, 0, 0, 0, 0]), ALLOW, "TCGETS");
+}
+
+#[test]
+fn a_job_without_mounts_and_probes_is_not_asked_about_look_ups() {
+    let needs = Needs { mounts: false, probes: false, ..all() };
+    let program = compile(&needs);
+    for (nr, name) in [(4, "stat"), (262, "newfstatat"), (21, "access"), (89, "readlink"), (5, "fstat")]
+    {
+        assert_eq!(verdict(&program, Arch::X86_64, nr, [0; 6]), ALLOW, "{name}");
+    }
+    assert_eq!(verdict(&program, Arch::X86_64, 257, [0; 6]), NOTIFY, "openat is recorded");
+    assert_eq!(verdict(&program, Arch::X86_64, 425, [0; 6]), errno(Errno::ENOSYS), "io_uring");
+}
+
+#[test]
+fn the_search_tree_is_shallow() {
+    let program = compile(&all());
+    let worst = (0..470)
+        .map(|nr| run(&program, &Call { nr, arch: Arch::NATIVE.audit(), args: [0; 6] }).1)
+        .max()
+        .expect("calls were tried");
+    assert!(worst <= 36, "{worst} instructions for one verdict");
+    assert!(program.len() < 4096, "BPF_MAXINSNS");
+}
+
+/// seccompiler compiles the same table, with TRACE in the place of the notify action it lacks.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn verdicts_agree_with_seccompiler() {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+    let needs = all();
+    let mut rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> = BTreeMap::new();
+    for row in ROWS {
+        if let (Some(nr), false) =
+            (row.number(Arch::X86_64), matches!(row.handler, Handler::Ioctl | Handler::Refuse(_)))
+        {
+            rules.insert(i64::from(nr), vec![]);
+        }
+    }
+    let theirs: BpfProgram = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Trace(7),
+        TargetArch::x86_64,
+    )
+    .expect("rules without conditions")
+    .try_into()
+    .expect("a program");
+    let theirs: Vec<Instruction> =
+        theirs.iter().map(|i| ins(i.code, i.jt, i.jf, i.k)).collect();
+    let ours = compile(&needs);
+    for nr in 0..512 {
+        let call = Call { nr, arch: Arch::X86_64.audit(), args: [0; 6] };
+        let (a, b) = (run(&ours, &call).0, run(&theirs, &call).0);
+        let refused = ROWS.iter().any(|r| {
+            r.number(Arch::X86_64) == Some(nr) && matches!(r.handler, Handler::Refuse(_))
+        });
+        if refused {
+            continue;
+        }
+        assert_eq!(a == NOTIFY, b == libc::SECCOMP_RET_TRACE | 7, "call {nr}");
+    }
+}

@@ -1,0 +1,261 @@
+//! One job as its receivers share it: what is projected, where its private things are, what is
+//! known and counted.
+
+use crate::caller::{Caller, job_errno};
+use crate::counters::{Counters, Refusal};
+use crate::hints::Hints;
+use crate::private::Private;
+use crate::resolve::real_dirs::{Known, RealDirs};
+use crate::twin::Twins;
+use std::fmt::Display;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use vrift_policy::{Errno, Mode, Operation, Outcome, Target};
+use vrift_projection::{Attr, NodeRef, Projection};
+use vrift_store::{Hash, NodeKind, Store};
+
+/// What a descriptor, a current directory or a magic link of a task stands for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Spot {
+    /// Something projected.
+    Node(NodeRef),
+    /// A real path.
+    Real,
+    /// The store or the private tree: not there, for the job.
+    Hidden,
+    /// No path: a pipe, a socket, a directory that was removed.
+    Nowhere,
+}
+
+/// Everything a receiver needs.
+pub struct Job {
+    /// The mounts.
+    pub projection: Projection,
+    /// The store they come from; None when the job has no mounts.
+    pub store: Option<StoreView>,
+    /// The job's own directories.
+    pub private: Option<Private>,
+    /// Runnable copies.
+    pub twins: Twins,
+    /// What is known of real directories.
+    pub real_dirs: RealDirs,
+    /// Which path a descriptor of duplicated content was opened by.
+    pub hints: Hints,
+    /// For the summary.
+    pub counters: Counters,
+    /// The user who started the job, and owns what is projected.
+    pub uid: u32,
+    /// The user's group.
+    pub gid: u32,
+    /// Descriptor of /proc.
+    pub proc: File,
+    /// Upper half of the first argument of an execveat that the supervisor made.
+    pub exec_cookie: u32,
+    /// Process ids that the job does not get to see: the supervisor's.
+    pub own_pids: [u32; 2],
+}
+
+/// The store, as far as a running job uses it.
+pub struct StoreView {
+    /// The store.
+    pub store: Store,
+    /// Its blobs directory, held open.
+    pub blobs: OwnedFd,
+    /// The text in front of a blob's name where /proc shows it: `ROOT/blobs/`.
+    pub blobs_prefix: Vec<u8>,
+    /// The store's directory without links.
+    pub root: Vec<u8>,
+}
+
+impl Job {
+    /// /proc.
+    pub fn proc(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
+    }
+
+    /// Turns a failure of ours into EIO for the job and a reason in the summary.
+    pub fn check<T>(&self, result: Result<T, impl Display>) -> Result<T, Errno> {
+        result.map_err(|e| {
+            self.counters.fail(e.to_string());
+            Errno::EIO
+        })
+    }
+
+    /// A node's metadata.
+    pub fn attr(&self, node: NodeRef) -> Result<Attr, Errno> {
+        self.check(self.projection.attr(node))
+    }
+
+    /// A node's absolute projected path; for messages, never fails.
+    pub fn path(&self, node: NodeRef) -> Vec<u8> {
+        self.projection.path(node).unwrap_or_else(|e| e.to_string().into_bytes())
+    }
+
+    /// What stands at a node, in the words of the decision table.
+    pub fn target(&self, node: NodeRef) -> Result<Target, Errno> {
+        if self.check(self.projection.held_by_real(node))? {
+            return Ok(Target::MountPoint);
+        }
+        Ok(match self.attr(node)?.kind {
+            NodeKind::File => Target::File,
+            NodeKind::Directory => Target::Directory,
+            NodeKind::Symlink => Target::Symlink,
+        })
+    }
+
+    /// The decision table's answer for an operation on a node.
+    pub fn decide(&self, op: Operation, node: NodeRef) -> Result<Outcome, Errno> {
+        Ok(vrift_policy::decide(op, self.mode(node), self.target(node)?))
+    }
+
+    /// The mode of the mount that a node belongs to.
+    pub fn mode(&self, node: NodeRef) -> Mode {
+        self.projection.mode(node)
+    }
+
+    /// Notes that a change was refused.
+    pub fn refused(&self, call: &'static str, errno: Errno, path: Vec<u8>) -> Errno {
+        if matches!(errno, Errno::EROFS | Errno::EXDEV | Errno::EBUSY) {
+            self.counters.refuse(Refusal { call, errno, path });
+        }
+        errno
+    }
+
+    /// Is this absolute path the store or the private tree, or inside?
+    pub fn is_hidden(&self, path: &[u8]) -> bool {
+        let within = |root: &[u8]| {
+            path.strip_prefix(root).is_some_and(|rest| rest.first().is_none_or(|&b| b == b'/'))
+        };
+        self.hidden_roots().any(within)
+    }
+
+    /// The real directories that the job does not get to see.
+    pub fn hidden_roots(&self) -> impl Iterator<Item = &[u8]> {
+        let store = self.store.as_ref().map(|s| s.root.as_slice());
+        let private = self.private.as_ref().map(|p| p.root().as_os_str().as_bytes());
+        store.into_iter().chain(private)
+    }
+
+    /// Is this entry of /proc one of the supervisor's processes?
+    pub fn is_own_pid(&self, name: &[u8]) -> bool {
+        name.first().is_some_and(u8::is_ascii_digit)
+            && std::str::from_utf8(name)
+                .ok()
+                .and_then(|n| n.parse().ok())
+                .is_some_and(|pid: u32| self.own_pids.contains(&pid))
+    }
+
+    /// The real directory at `path`, listed if it is new.
+    pub fn look(&self, path: &[u8]) -> Known {
+        self.real_dirs.look(path, || {
+            let parent_of = |root: &[u8]| {
+                let cut = root.iter().rposition(|&b| b == b'/').unwrap_or(0);
+                root[..cut.max(1)] == *path
+            };
+            !self.projection.edge(path).is_empty() || self.hidden_roots().any(parent_of)
+        })
+    }
+
+    /// What the path that /proc shows for a descriptor or directory of the caller's stands for.
+    pub fn spot(&self, caller: &Caller<'_>, text: &[u8], fd: Option<i32>) -> Result<Spot, Errno> {
+        self.spot_of_task(caller.tid, text, fd)
+    }
+
+    /// The same for any task.
+    pub fn spot_of_task(&self, tid: i32, text: &[u8], fd: Option<i32>) -> Result<Spot, Errno> {
+        if text.first() != Some(&b'/') {
+            return Ok(Spot::Nowhere);
+        }
+        if let Some(private) = &self.private
+            && text.starts_with(private.root().as_os_str().as_bytes())
+        {
+            return Ok(private.node_of(text).map_or(Spot::Hidden, Spot::Node));
+        }
+        if let Some(store) = &self.store
+            && let Some(name) = text.strip_prefix(store.blobs_prefix.as_slice())
+        {
+            let hash = name.get(3..67).and_then(|hex| std::str::from_utf8(hex).ok());
+            let Some(hash) = hash.and_then(|hex| hex.parse::<Hash>().ok()) else {
+                return Ok(Spot::Hidden);
+            };
+            return Ok(self.node_of_blob(tid, fd, &hash)?.map_or(Spot::Hidden, Spot::Node));
+        }
+        if self.is_hidden(text) {
+            return Ok(Spot::Hidden);
+        }
+        if text.ends_with(b" (deleted)") {
+            return Ok(Spot::Nowhere);
+        }
+        Ok(Spot::Real)
+    }
+
+    /// Which of the paths with this content the descriptor was opened by.
+    fn node_of_blob(
+        &self,
+        tid: i32,
+        fd: Option<i32>,
+        hash: &Hash,
+    ) -> Result<Option<NodeRef>, Errno> {
+        let mut nodes = self.projection.by_blob(hash);
+        let Some(first) = nodes.next() else { return Ok(None) };
+        let first = self.check(first)?;
+        if nodes.next().is_none() {
+            return Ok(Some(first));
+        }
+        let hinted = fd.and_then(|fd| self.hints.find(hash, tid, fd));
+        Ok(Some(hinted.unwrap_or(first)))
+    }
+
+    /// Remembers by which path a descriptor was opened, if its content has several.
+    pub fn remember(&self, tid: i32, fd: i32, node: NodeRef, hash: &Hash) {
+        if self.projection.by_blob(hash).nth(1).is_some() {
+            self.hints.note(hash, tid, fd, node);
+        }
+    }
+
+    /// Opens a blob anew: a descriptor of its own position.
+    pub fn open_blob(&self, hash: &Hash, flags: nix::fcntl::OFlag) -> Result<OwnedFd, Errno> {
+        let Some(view) = &self.store else { return Err(Errno::EIO) };
+        let name = BlobName::of(hash);
+        let flags = flags | nix::fcntl::OFlag::O_CLOEXEC;
+        nix::fcntl::openat(&view.blobs, name.as_c_str(), flags, nix::sys::stat::Mode::empty())
+            .map_err(|e| match e {
+                nix::errno::Errno::EMFILE | nix::errno::Errno::ENFILE => {
+                    self.counters.fail(format!("open of a blob: {e}"));
+                    job_errno(e)
+                }
+                e => {
+                    self.counters.fail(format!(
+                        "openat(<store>/blobs, {:?}) = {e}: the store lost this blob; run `vrift verify`",
+                        name.as_c_str()
+                    ));
+                    Errno::EIO
+                }
+            })
+    }
+}
+
+/// `ab/<64 hex digits>`, made on the stack.
+struct BlobName {
+    bytes: [u8; 68],
+}
+
+impl BlobName {
+    fn of(hash: &Hash) -> BlobName {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut bytes = [0u8; 68];
+        for (i, b) in hash.as_bytes().iter().enumerate() {
+            bytes[3 + 2 * i] = HEX[usize::from(b >> 4)];
+            bytes[4 + 2 * i] = HEX[usize::from(b & 15)];
+        }
+        bytes[0] = bytes[3];
+        bytes[1] = bytes[4];
+        bytes[2] = b'/';
+        BlobName { bytes }
+    }
+
+    fn as_c_str(&self) -> &std::ffi::CStr {
+        std::ffi::CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
+    }
+}

@@ -1,0 +1,143 @@
+//! The supervisor process: starts the keeper and the receivers, and waits.
+
+use super::first::{self, Failure};
+use super::keeper::{self, Report};
+use super::signals::{self, Came};
+use super::{LaunchError, OURS, Plan, leftover};
+use crate::job::Job;
+use crate::listener::Listener;
+use crate::receiver::Pool;
+use crate::sys::process::{self, Forked};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// The exit status for the user.
+    pub status: u8,
+    /// From the start of the command to its end.
+    pub wall: Duration,
+    /// Processes that were still there and were ended.
+    pub ended: u32,
+}
+
+/// Runs the job; returns the exit status.
+pub fn run(
+    plan: &Plan,
+    mut job: Job,
+    closing: impl FnOnce(&Job, &Outcome),
+) -> Result<u8, LaunchError> {
+    // Only for the case that the keeper is killed: then its wards come to us.
+    process::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+        .map_err(LaunchError::os("prctl(PR_SET_CHILD_SUBREAPER)"))?;
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(LaunchError::os("socketpair"))?;
+    let mask = signals::block().map_err(LaunchError::os("sigprocmask"))?;
+    let supervisor = std::process::id();
+    let started = Instant::now();
+    let keeper = match process::fork_single_threaded().map_err(LaunchError::os("fork"))? {
+        Forked::Child => {
+            drop(ours);
+            let private = job.private.as_ref().map(|p| p.root().to_owned());
+            keeper::run(plan, &mask, &theirs, supervisor, private.as_deref());
+        }
+        Forked::Parent(child) => child.as_raw(),
+    };
+    drop(theirs);
+    job.own_pids = [supervisor, keeper.unsigned_abs()];
+    let job = Arc::new(job);
+    let supervised = supervise(&job, &ours);
+    let (report, failure) = match supervised {
+        Ok(_pool) => {
+            wait_for(keeper);
+            last_words(&ours)
+        }
+        Err(e) => {
+            let _ = process::kill(keeper, libc::SIGKILL);
+            leftover::end_all(|_, _| {});
+            return Err(e);
+        }
+    };
+    // If the keeper was killed, its wards are ours now.
+    leftover::end_all(|_, _| {});
+    let Some(report) = report else { return Err(LaunchError::KeeperGone) };
+    let mut outcome = Outcome {
+        status: exit_status(report.status),
+        wall: started.elapsed(),
+        ended: report.ended,
+    };
+    if let Some(failure) = failure {
+        outcome.status = failure.report(&plan.command);
+    }
+    closing(&job, &outcome);
+    if let Some(private) = &job.private {
+        crate::private::remove(private.root());
+    }
+    Ok(outcome.status)
+}
+
+/// Takes the listener over and starts the receivers.
+fn supervise(job: &Arc<Job>, from: &OwnedFd) -> Result<Arc<Pool>, LaunchError> {
+    let received = first::receive_listener(from);
+    // From here on the job's tasks may not look into this process.
+    process::prctl(libc::PR_SET_DUMPABLE, 0).map_err(LaunchError::os("prctl(PR_SET_DUMPABLE)"))?;
+    raise_descriptor_limit();
+    let (listener, wait_killable) = received.map_err(LaunchError::Filter)?;
+    let listener = Listener::new(listener, wait_killable);
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    tracing::debug!("{:?}, {count} receivers", listener.features);
+    Pool::start(Arc::clone(job), listener, count)
+        .map_err(|e| LaunchError::Filter(format!("no thread for a receiver: {e}")))
+}
+
+/// The descriptors of blobs pass through this process: it may need many at once.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(e) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::debug!("RLIMIT_NOFILE stays at {soft}: {e}");
+    }
+}
+
+/// Waits for the keeper and passes signals on.
+fn wait_for(keeper: i32) {
+    loop {
+        while let Some((pid, _)) = process::reap(false) {
+            if pid == keeper {
+                return;
+            }
+        }
+        if let Came::PassOn(signal) = signals::wait() {
+            let _ = process::kill(keeper, signal);
+        }
+    }
+}
+
+/// What keeper and first process said before they ended.
+fn last_words(from: &OwnedFd) -> (Option<Report>, Option<Failure>) {
+    let (mut report, mut failure) = (None, None);
+    let mut message = [0u8; 16];
+    while let Ok(n @ 1..) = recv(from.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
+        if let Some(r) = Report::parse(&message[..n]) {
+            report = Some(r);
+        } else if let Some(f) = Failure::parse(&message[..n]) {
+            failure = Some(f);
+        }
+    }
+    (report, failure)
+}
+
+fn exit_status(status: i32) -> u8 {
+    let number = if libc::WIFSIGNALED(status) {
+        128 + libc::WTERMSIG(status)
+    } else {
+        libc::WEXITSTATUS(status)
+    };
+    u8::try_from(number).unwrap_or(OURS)
+}

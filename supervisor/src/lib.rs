@@ -1,0 +1,34 @@
+//! The supervisor behind `vrift-trace`.
+//!
+//! The way of a call: [`launch`] starts the job under the [`filter`]; a [`receiver`] takes a
+//! notification from the [`listener`]; the [`caller`] is asked what it wants; [`resolve`] finds the
+//! place; the decision table of `vrift-policy` says what becomes of it; one module of [`calls`]
+//! answers. Every call stands once in the [`table`].
+//!
+//! Linux on x86_64 and aarch64.
+
+#![deny(unsafe_code)]
+
+mod access;
+mod caller;
+mod calls;
+pub mod cli;
+mod counters;
+mod filter;
+mod held;
+mod hints;
+mod job;
+mod launch;
+mod listener;
+mod private;
+mod program;
+mod receiver;
+mod resolve;
+mod rewrite;
+mod stack;
+mod stat_layout;
+mod summary;
+#[expect(unsafe_code, reason = "the one place for it; each block says why it is sound")]
+mod sys;
+mod table;
+mod twin;

@@ -1,0 +1,170 @@
+//! A notification that must be answered exactly once.
+//!
+//! [`Pending`] is that obligation as a type: every way to answer consumes it, and one that is
+//! dropped unanswered (a handler that panicked) answers EIO, so that no task waits for ever.
+
+use crate::sys::seccomp::{self, Notif, RESPONSE_CONTINUE};
+use nix::errno::Errno as OsErrno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use vrift_policy::Errno;
+
+/// What this kernel can do, probed at the start of the job.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Features {
+    /// Only death comes between receiving and answering (5.19).
+    pub wait_killable: bool,
+    /// The woken task runs where the supervisor ran (6.6).
+    pub sync_wake_up: bool,
+}
+
+/// The listener of a job.
+pub struct Listener {
+    fd: OwnedFd,
+    /// What it can do.
+    pub features: Features,
+}
+
+/// What came of waiting for a notification.
+pub enum Received<'l> {
+    /// A task that waits for its answer.
+    Call(Pending<'l>),
+    /// Nothing this time: a task went away, a signal came.
+    Nothing,
+    /// The last task is gone.
+    End,
+}
+
+/// How a call is answered when nothing more has to happen to the task.
+#[derive(Debug)]
+pub enum Answer {
+    /// It goes on in the kernel.
+    Continue,
+    /// It returns this.
+    Value(i64),
+    /// It fails.
+    Fail(Errno),
+}
+
+impl From<Result<Answer, Errno>> for Answer {
+    fn from(result: Result<Answer, Errno>) -> Answer {
+        result.unwrap_or_else(Answer::Fail)
+    }
+}
+
+/// `ERESTARTNOINTR`: the kernel issues the call again before anything else happens to the task.
+const RESTART: i32 = 513;
+
+impl Listener {
+    /// Takes the listener over and turns on what it can do.
+    pub fn new(fd: OwnedFd, wait_killable: bool) -> Listener {
+        let sync_wake_up = seccomp::set_sync_wake_up(fd.as_fd()).is_ok();
+        Listener { fd, features: Features { wait_killable, sync_wake_up } }
+    }
+
+    /// Waits for a notification.
+    pub fn receive(&self, notif: &mut Notif) -> Result<Received<'_>, OsErrno> {
+        match seccomp::receive(self.fd.as_fd(), notif) {
+            Ok(()) => Ok(Received::Call(Pending { listener: self, id: notif.id, open: true })),
+            Err(OsErrno::EINTR) => Ok(Received::Nothing),
+            // The task went away; or all have, and then the kernel says so at once for ever.
+            Err(OsErrno::ENOENT) if self.is_over() => Ok(Received::End),
+            Err(OsErrno::ENOENT) => Ok(Received::Nothing),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Is the last task gone?
+    fn is_over(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::empty())];
+        poll(&mut fds, PollTimeout::ZERO).is_ok()
+            && fds[0].revents().is_some_and(|e| e.contains(PollFlags::POLLHUP))
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A task that waits for its answer.
+#[must_use = "a task waits for this answer"]
+pub struct Pending<'l> {
+    listener: &'l Listener,
+    id: u64,
+    open: bool,
+}
+
+impl Pending<'_> {
+    /// Is the task still there, and was everything read about it read about it?
+    pub fn still_valid(&self) -> bool {
+        seccomp::id_valid(self.listener.fd(), self.id)
+    }
+
+    /// Answers.
+    pub fn answer(mut self, answer: &Answer) {
+        self.open = false;
+        match answer {
+            Answer::Continue => self.send(0, 0, RESPONSE_CONTINUE),
+            Answer::Value(v) => self.send(*v, 0, 0),
+            Answer::Fail(e) => self.send(0, -e.raw(), 0),
+        }
+    }
+
+    /// Answers with a new descriptor in the caller's table. `before` is told its number before
+    /// the task goes on, where the kernel lets the two be separate steps; else right after.
+    pub fn answer_descriptor(
+        mut self,
+        fd: BorrowedFd<'_>,
+        close_on_exec: bool,
+        before: impl FnOnce(i32),
+    ) -> Result<(), Errno> {
+        // In two steps the wake-up is synchronous, which is faster on more than one CPU; but only
+        // where nothing but death can come between them.
+        let two_steps = self.listener.features.wait_killable && self.listener.features.sync_wake_up;
+        let listener = self.listener.fd();
+        match seccomp::add_descriptor(listener, self.id, fd, close_on_exec, !two_steps) {
+            Ok(number) => {
+                before(number);
+                self.open = false;
+                if two_steps {
+                    self.send(i64::from(number), 0, 0);
+                }
+                Ok(())
+            }
+            Err(e) => {
+                let e = crate::caller::job_errno(e);
+                self.answer(&Answer::Fail(e));
+                Err(e)
+            }
+        }
+    }
+
+    /// Puts a descriptor into the caller's table without answering yet.
+    pub fn lend(&self, fd: BorrowedFd<'_>) -> Result<i32, Errno> {
+        seccomp::add_descriptor(self.listener.fd(), self.id, fd, true, false)
+            .map_err(crate::caller::job_errno)
+    }
+
+    /// Sends the task back to the start of its call; for a task that is held by ptrace.
+    pub fn restart(mut self) -> Result<(), OsErrno> {
+        self.open = false;
+        seccomp::respond(self.listener.fd(), self.id, 0, -RESTART, 0)
+    }
+
+    fn send(&self, val: i64, error: i32, flags: u32) {
+        match seccomp::respond(self.listener.fd(), self.id, val, error, flags) {
+            // ENOENT: the task was killed or interrupted meanwhile; nobody waits any more.
+            Ok(()) | Err(OsErrno::ENOENT) => {}
+            Err(e) => tracing::error!("answer to notification {} was not taken: {e}", self.id),
+        }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.open = false;
+            self.send(0, -Errno::EIO.raw(), 0);
+        }
+    }
+}

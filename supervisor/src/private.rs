@@ -1,0 +1,182 @@
+//! The job's private tree: real directories that stand for projected ones, and runnable twins.
+//!
+//! The kernel is the descriptor table: a projected directory that a task opens or enters is a
+//! real, empty directory of its own here, so that dup, fork, fchdir and SCM_RIGHTS are right by
+//! themselves, and the path that /proc shows of a descriptor says which projected directory it
+//! is: `ROOT/d/MOUNT-NODE`. A runnable twin is `ROOT/x/MOUNT-NODE/NAME`, so that `/proc/PID/exe`
+//! tells it and `comm` is right. The whole tree is invisible to the job and goes with it.
+
+use crate::sys::proc::PathBuffer;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use vrift_projection::NodeRef;
+
+/// The tree of one job; removed when dropped.
+pub struct Private {
+    root: PathBuf,
+    directories: OwnedFd,
+    /// Held locked while the job runs: a later job sweeps trees that nobody holds.
+    _lease: nix::fcntl::Flock<fs::File>,
+    /// The process that made the tree and may remove it.
+    owner: u32,
+}
+
+impl Private {
+    /// Makes a new tree below one of `bases`: the first that can be written to.
+    pub fn create(bases: &[PathBuf]) -> io::Result<Private> {
+        let mut failure = io::Error::other("no place to make it was given");
+        for base in bases {
+            match Self::create_below(base) {
+                Ok(tree) => return Ok(tree),
+                Err(e) => failure = io::Error::new(e.kind(), format!("{}: {e}", base.display())),
+            }
+        }
+        Err(failure)
+    }
+
+    fn create_below(base: &Path) -> io::Result<Private> {
+        if !base.exists() {
+            fs::DirBuilder::new().mode(0o755).create(base)?;
+        }
+        sweep(base);
+        let made = tempfile::Builder::new().prefix("job-").rand_bytes(8).tempdir_in(base)?;
+        let root = made.path().canonicalize()?;
+        let lease = fs::File::create(root.join("lease"))?;
+        let lease = nix::fcntl::Flock::lock(lease, nix::fcntl::FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, e)| io::Error::from(e))?;
+        for name in ["d", "x"] {
+            fs::DirBuilder::new().mode(0o755).create(root.join(name))?;
+        }
+        // The tasks of the job may have other ids than this process (setpriv in a root job), and
+        // enter the directories by descriptor only; but exec of a twin asks for the way to it.
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o711))?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directories = openat(AT_FDCWD, &root.join("d"), flags, Mode::empty())?;
+        let _ = made.keep();
+        Ok(Private { root, directories, _lease: lease, owner: std::process::id() })
+    }
+
+    /// Where the tree is, without links.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Opens the real directory that stands for `node`, made at the first use.
+    pub fn open_directory(&self, node: NodeRef) -> Result<OwnedFd, Errno> {
+        let name = format!("{}-{}", node.mount, node.node);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match openat(&self.directories, name.as_str(), flags, Mode::empty()) {
+            Err(Errno::ENOENT) => {
+                let mode = Mode::from_bits_truncate(0o555);
+                match mkdirat(&self.directories, name.as_str(), mode) {
+                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Err(e) => return Err(e),
+                }
+                openat(&self.directories, name.as_str(), flags, Mode::empty())
+            }
+            other => other,
+        }
+    }
+
+    /// The directory for the twin of `node`; made if it is not there.
+    pub fn twin_directory(&self, node: NodeRef) -> io::Result<PathBuf> {
+        let dir = self.root.join("x").join(format!("{}-{}", node.mount, node.node));
+        match fs::DirBuilder::new().mode(0o755).create(&dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+            _ => Ok(dir),
+        }
+    }
+
+    /// What a path inside the tree, as /proc shows it, stands for.
+    pub fn node_of(&self, path: &[u8]) -> Option<NodeRef> {
+        let rest = path.strip_prefix(self.root.as_os_str().as_bytes())?;
+        let rest = rest.strip_prefix(b"/d/").or_else(|| rest.strip_prefix(b"/x/"))?;
+        let name = rest.split(|&b| b == b'/' || b == b' ').next()?;
+        let name = std::str::from_utf8(name).ok()?;
+        let (mount, node) = name.split_once('-')?;
+        Some(NodeRef { mount: mount.parse().ok()?, node: node.parse().ok()? })
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            remove(&self.root);
+        }
+    }
+}
+
+/// Removes one job's tree, whatever the modes of its directories.
+pub fn remove(root: &Path) {
+    if let Err(e) = fs::remove_dir_all(root)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!("could not remove the job's directory {}: {e}", root.display());
+    }
+}
+
+/// Removes the trees below `base` whose jobs are gone.
+fn sweep(base: &Path) {
+    let Ok(entries) = fs::read_dir(base) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().as_bytes().starts_with(b"job-") {
+            continue;
+        }
+        let path = entry.path();
+        let Ok(lease) = fs::File::open(path.join("lease")) else { continue };
+        if nix::fcntl::Flock::lock(lease, nix::fcntl::FlockArg::LockExclusiveNonblock).is_ok() {
+            remove(&path);
+        }
+    }
+}
+
+/// Reads the link at `path` into `buf`.
+pub fn read_link_path<'b>(path: &[u8], buf: &'b mut PathBuffer) -> Result<&'b [u8], Errno> {
+    let target = nix::fcntl::readlink(OsStr::from_bytes(path))?;
+    let bytes = target.as_bytes();
+    let n = bytes.len().min(buf.len());
+    buf[..n].copy_from_slice(&bytes[..n]);
+    Ok(&buf[..n])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_to_nodes_and_the_tree_goes() {
+        let base = tempfile::tempdir().expect("a temporary directory");
+        let tree = Private::create(&[base.path().join("jobs")]).expect("a tree");
+        let node = NodeRef { mount: 3, node: 512 };
+        let fd = tree.open_directory(node).expect("a directory");
+        let shown = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)))
+            .expect("a link");
+        assert_eq!(tree.node_of(shown.as_os_str().as_bytes()), Some(node));
+        let twin = tree.twin_directory(node).expect("a directory").join("gcc");
+        assert_eq!(tree.node_of(twin.as_os_str().as_bytes()), Some(node));
+        assert_eq!(tree.node_of(b"/etc/passwd"), None);
+        let root = tree.root().to_owned();
+        drop(tree);
+        assert!(!root.exists());
+    }
+
+    #[test]
+    fn a_tree_whose_job_is_gone_is_swept_and_a_living_one_stays() {
+        let base = tempfile::tempdir().expect("a temporary directory");
+        let dead = base.path().join("job-dead");
+        fs::create_dir(&dead).expect("a directory");
+        fs::write(dead.join("lease"), "").expect("a lease");
+        let living = Private::create(&[base.path().to_owned()]).expect("a tree");
+        assert!(!dead.exists());
+        let other = Private::create(&[base.path().to_owned()]).expect("a tree");
+        assert!(living.root().exists() && other.root().exists());
+    }
+}

@@ -1,0 +1,127 @@
+//! The receivers: one thread for each CPU, each answers where it receives.
+//!
+//! A handler that has to wait for the task itself (a rewritten call) says so, and another thread
+//! takes its place as receiver meanwhile, so that there is always one.
+
+use crate::calls::{self, Call};
+use crate::caller::Caller;
+use crate::job::Job;
+use crate::listener::{Answer, Listener, Pending, Received};
+use crate::sys::seccomp::Notif;
+use crate::table::{Arch, Dispatch};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The most threads; beyond, a waiting handler keeps its place.
+const MOST: usize = 256;
+
+/// The receivers of one job.
+pub struct Pool {
+    job: Arc<Job>,
+    listener: Listener,
+    native: Dispatch,
+    compat: Dispatch,
+    /// Threads that receive, or will when they have answered.
+    free: AtomicUsize,
+    threads: AtomicUsize,
+}
+
+impl Pool {
+    /// Starts `count` receivers.
+    pub fn start(
+        job: Arc<Job>,
+        listener: Listener,
+        count: usize,
+    ) -> std::io::Result<Arc<Pool>> {
+        let pool = Arc::new(Pool {
+            job,
+            listener,
+            native: Dispatch::new(Arch::NATIVE),
+            compat: Dispatch::new(Arch::I386),
+            free: AtomicUsize::new(0),
+            threads: AtomicUsize::new(0),
+        });
+        for _ in 0..count.max(1) {
+            pool.spawn()?;
+        }
+        Ok(pool)
+    }
+
+    fn spawn(self: &Arc<Self>) -> std::io::Result<()> {
+        let pool = Arc::clone(self);
+        self.free.fetch_add(1, Ordering::SeqCst);
+        self.threads.fetch_add(1, Ordering::SeqCst);
+        let started = std::thread::Builder::new()
+            .name("receiver".into())
+            .stack_size(512 * 1024)
+            .spawn(move || pool.receive());
+        if started.is_err() {
+            self.free.fetch_sub(1, Ordering::SeqCst);
+            self.threads.fetch_sub(1, Ordering::SeqCst);
+        }
+        started.map(drop)
+    }
+
+    /// Does `work`, which waits for a task, while another thread receives.
+    pub fn while_waiting<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
+        let others = self.free.fetch_sub(1, Ordering::SeqCst) - 1;
+        if others == 0
+            && self.threads.load(Ordering::SeqCst) < MOST
+            && let Err(e) = self.spawn()
+        {
+            tracing::warn!("no thread for another receiver: {e}");
+        }
+        let result = work();
+        self.free.fetch_add(1, Ordering::SeqCst);
+        result
+    }
+
+    fn receive(self: Arc<Self>) {
+        let mut notif: Notif = crate::sys::seccomp::empty_notification();
+        loop {
+            match self.listener.receive(&mut notif) {
+                Ok(Received::Call(pending)) => self.answer(&notif, pending),
+                Ok(Received::Nothing) => {}
+                Ok(Received::End) => return,
+                Err(e) => {
+                    tracing::error!("receiving notifications: {e}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn answer(self: &Arc<Self>, notif: &Notif, pending: Pending<'_>) {
+        let arch = if notif.data.arch == Arch::NATIVE.audit() { Arch::NATIVE } else { Arch::I386 };
+        let tid = i32::try_from(notif.pid).unwrap_or(0);
+        if self.job.counters.task(tid) {
+            self.count_process(tid);
+        }
+        let table = if arch == Arch::NATIVE { &self.native } else { &self.compat };
+        let Some(row) = table.row(notif.data.nr) else {
+            return pending.answer(&Answer::Continue);
+        };
+        let caller = Caller {
+            proc: self.job.proc(),
+            tid,
+            nr: notif.data.nr,
+            arch,
+            args: notif.data.args,
+        };
+        let call = Call { job: &self.job, caller: &caller, row, pool: self };
+        // A handler that panics has dropped `pending`, which answers EIO.
+        let run = std::panic::AssertUnwindSafe(|| calls::dispatch(&call, pending));
+        if std::panic::catch_unwind(run).is_err() {
+            self.job.counters.fail(format!("{}: a defect of vrift-trace's; please report it", row.name));
+        }
+    }
+
+    /// A task that was not seen before is a process if it leads its thread group.
+    fn count_process(&self, tid: i32) {
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{tid}/status")) else { return };
+        let tgid = status.lines().find_map(|l| l.strip_prefix("Tgid:")?.trim().parse().ok());
+        if tgid == Some(tid) {
+            self.job.counters.processes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

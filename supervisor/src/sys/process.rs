@@ -1,0 +1,209 @@
+//! Processes: fork, credentials, ptrace registers, descriptors of other tasks.
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// The two sides of a fork.
+pub enum Forked {
+    /// In the child.
+    Child,
+    /// In the parent, with the child's process id.
+    Parent(Pid),
+}
+
+/// fork(2) for a process that has no other thread yet.
+///
+/// Returns EBUSY when the process has other threads: a lock that one of them holds would stay
+/// held in the child for ever.
+pub fn fork_single_threaded() -> Result<Forked, Errno> {
+    if std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count) > 1 {
+        return Err(Errno::EBUSY);
+    }
+    // SAFETY: no other thread exists (checked above), so every lock and the allocator are in a
+    // consistent state in the child, which may therefore go on as ordinary Rust code.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Child => Ok(Forked::Child),
+        nix::unistd::ForkResult::Parent { child } => Ok(Forked::Parent(child)),
+    }
+}
+
+/// prctl(2) with integer arguments only.
+pub fn prctl(option: libc::c_int, arg2: libc::c_ulong) -> Result<(), Errno> {
+    // SAFETY: callers use options whose arguments are integers (PR_SET_NO_NEW_PRIVS,
+    // PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG): no memory is involved.
+    let r = unsafe { libc::prctl(option, arg2, 0, 0, 0) };
+    Errno::result(r).map(drop)
+}
+
+/// execve(2); returns only its error. `argv` and `envp` are NULL-terminated vectors of C strings.
+pub fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> Errno {
+    assert!(argv.last().is_some_and(|p| p.is_null()), "argv ends in NULL");
+    assert!(envp.last().is_some_and(|p| p.is_null()), "envp ends in NULL");
+    // SAFETY: both vectors end in NULL (asserted) and point at C strings that the caller keeps
+    // alive over the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    Errno::last()
+}
+
+/// Puts the signal dispositions that the Rust runtime changed back to their defaults.
+pub fn default_sigpipe() {
+    // SAFETY: SIG_DFL is a valid disposition and no handler is replaced that somebody relies on.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// pidfd_open(2).
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: integer arguments only.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0) };
+    own(fd)
+}
+
+/// pidfd_open(2) for one thread (`PIDFD_THREAD`, 6.9).
+pub fn pidfd_open_thread(tid: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: integer arguments only.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(tid), libc::c_long::from(libc::O_EXCL))
+    };
+    own(fd)
+}
+
+/// pidfd_getfd(2): a duplicate of descriptor `fd` of the process behind `pidfd`.
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, fd: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: integer arguments only.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_getfd,
+            libc::c_long::from(pidfd.as_raw_fd()),
+            libc::c_long::from(fd),
+            0,
+        )
+    };
+    own(fd)
+}
+
+/// Do the two descriptors of two tasks share one open file description? kcmp(2), KCMP_FILE.
+pub fn same_description(a: i32, fd_a: RawFd, b: i32, fd_b: RawFd) -> Result<bool, Errno> {
+    // SAFETY: integer arguments only.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_kcmp,
+            libc::c_long::from(a),
+            libc::c_long::from(b),
+            0,
+            libc::c_long::from(fd_a),
+            libc::c_long::from(fd_b),
+        )
+    };
+    Errno::result(r).map(|r| r == 0)
+}
+
+/// getdents64(2) into `buf`; returns the bytes filled, 0 at the end.
+pub fn getdents64(dir: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes at most `buf.len()` bytes to `buf`.
+    let n = unsafe {
+        libc::syscall(
+            libc::SYS_getdents64,
+            libc::c_long::from(dir.as_raw_fd()),
+            buf.as_mut_ptr(),
+            buf.len(),
+        )
+    };
+    Ok(usize::try_from(Errno::result(n)?).unwrap_or(0))
+}
+
+/// A file descriptor that a system call returned.
+fn own(fd: libc::c_long) -> Result<OwnedFd, Errno> {
+    let fd = RawFd::try_from(Errno::result(fd)?).map_err(|_| Errno::EOVERFLOW)?;
+    // SAFETY: the kernel returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A duplicate of descriptor `fd` of the task `tid`, whichever thread that is.
+pub fn descriptor_of_task(tid: i32, fd: RawFd) -> Result<OwnedFd, Errno> {
+    use std::os::fd::AsFd;
+    let pidfd = match pidfd_open_thread(tid) {
+        // A kernel before 6.9 knows process leaders only.
+        Err(Errno::EINVAL) => {
+            let status = std::fs::read_to_string(format!("/proc/{tid}/status"))
+                .map_err(|_| Errno::ESRCH)?;
+            let tgid = status
+                .lines()
+                .find_map(|l| l.strip_prefix("Tgid:")?.trim().parse().ok())
+                .ok_or(Errno::ESRCH)?;
+            pidfd_open(tgid)?
+        }
+        other => other?,
+    };
+    pidfd_getfd(pidfd.as_fd(), fd)
+}
+
+/// inotify_add_watch(2) on the object behind one of our own descriptors.
+pub fn inotify_add_watch(instance: BorrowedFd<'_>, object: RawFd, mask: u32) -> Result<i32, Errno> {
+    let path = std::ffi::CString::new(format!("/proc/self/fd/{object}"))
+        .map_err(|_| Errno::EINVAL)?;
+    // SAFETY: `path` is a C string that lives over the call.
+    let wd = unsafe { libc::inotify_add_watch(instance.as_raw_fd(), path.as_ptr(), mask) };
+    Errno::result(wd)
+}
+
+/// sigwaitinfo(2): the next signal of the set, and whether the kernel sent it (a terminal key).
+pub fn wait_signal(set: &nix::sys::signal::SigSet) -> (i32, bool) {
+    loop {
+        // SAFETY: all-zero is a valid value of that plain structure.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: both pointers are to live structures of the right type.
+        let signal = unsafe { libc::sigwaitinfo(set.as_ref(), &raw mut info) };
+        if signal > 0 {
+            return (signal, info.si_code == libc::SI_KERNEL);
+        }
+    }
+}
+
+/// waitpid(2) for any child of the calling thread; None when there is none left, or, without
+/// `block`, none that ended.
+pub fn reap(block: bool) -> Option<(i32, i32)> {
+    let mut status = 0;
+    let flags = libc::__WALL | libc::__WNOTHREAD | if block { 0 } else { libc::WNOHANG };
+    loop {
+        // SAFETY: `status` is writable for the call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
+        match Errno::result(pid) {
+            Err(Errno::EINTR) => {}
+            Ok(0) | Err(_) => return None,
+            Ok(pid) if libc::WIFSTOPPED(status) || libc::WIFCONTINUED(status) => {
+                tracing::trace!("child {pid} changed its state: {status:#x}");
+            }
+            Ok(pid) => return Some((pid, status)),
+        }
+    }
+}
+
+/// kill(2) with any signal number, real-time ones too.
+pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: integer arguments only.
+    Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Ends the process at once, running no destructor: for a forked child.
+pub fn exit_now(status: u8) -> ! {
+    // SAFETY: takes an integer and does not return.
+    unsafe { libc::_exit(i32::from(status)) }
+}
+
+/// Owns a descriptor that was received with a message.
+pub fn adopt(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel put this descriptor into our table with the message, for us alone.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Has this process no child left?
+pub fn has_no_children() -> bool {
+    // SAFETY: all-zero is a valid value of that plain structure.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is writable for the call.
+    let r = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
+    Errno::result(r) == Err(Errno::ECHILD)
+}
