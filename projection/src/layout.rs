@@ -359,6 +359,15 @@ impl Layout {
     }
 
     /// Whether a normalised absolute path is at, under or above a mount point.
+    pub(crate) fn enter<'p>(&self, path: &'p [u8]) -> Option<(NodeRef, &'p [u8])> {
+        let containing = self.mounts.iter().zip(0..).filter_map(|(mount, index)| {
+            let at = mount.at.as_os_str().as_bytes();
+            is_within(path, at).then(|| (at.len(), NodeRef::root(index)))
+        });
+        let (len, root) = containing.min_by_key(|(len, _)| *len)?;
+        Some((root, &path[len..]))
+    }
+
     pub(crate) fn may_concern(&self, path: &[u8]) -> bool {
         if path == b"/" {
             return !self.outermost.is_empty();

@@ -68,6 +68,14 @@ impl Projection {
         self.layout.may_concern(path)
     }
 
+    /// The outermost mount whose mount point a normalised path begins with: its root, and what
+    /// follows of the path.
+    #[must_use]
+    pub fn enter<'p>(&self, path: &'p [u8]) -> Option<(NodeRef, &'p [u8])> {
+        debug_assert!(crate::walk::is_normal(path), "{path:?} is not normal");
+        self.layout.enter(path)
+    }
+
     /// The entry `name` of a directory; `None` when there is none, or `dir` is no directory.
     /// An inner mount point comes before what it covers. `.` and `..` are the caller's.
     ///

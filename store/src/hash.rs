@@ -1,6 +1,6 @@
 //! The name of content: a BLAKE3 hash and its one textual form.
 //!
-//! Everything in a store is addressed by a [`Hash`]. Its text is 64 lower-case hexadecimal digits
+//! Everything in a store is addressed by a [`struct@Hash`]. Its text is 64 lower-case hexadecimal digits
 //! and nothing else; upper case is refused, so that one hash never has two file names.
 
 use std::fmt;
@@ -50,7 +50,7 @@ impl Hash {
     }
 }
 
-/// The text of a [`Hash`], kept on the stack.
+/// The text of a [`struct@Hash`], kept on the stack.
 #[derive(Clone, Copy)]
 pub struct HexHash([u8; HASH_LEN * 2]);
 

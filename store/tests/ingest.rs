@@ -224,7 +224,7 @@ fn an_unreadable_file_is_named_and_the_ref_stays() {
     write(&source.join("sub/bad"), "bad");
     write(&source.join("closed/inside"), "x");
     for name in ["sub/bad", "closed"] {
-        let nothing = std::fs::Permissions::from_mode(0);
+        let nothing = std::fs::Permissions::from_mode(0o000);
         std::fs::set_permissions(source.join(name), nothing).expect("chmod");
     }
     let ran = ingest();

@@ -4,6 +4,7 @@
 //! was read of memory can be changed by another thread of the caller's at once, so nothing that
 //! protects the store may rest on a second read by the kernel.
 
+use crate::listener::Listener;
 use crate::sys::proc::{PathBuffer, ProcName, read_link};
 use crate::table::Arch;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
@@ -19,8 +20,12 @@ const FIRST_READ: usize = 256;
 const PAGE: u64 = 4096;
 
 /// One call of one task.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Caller<'a> {
+    /// Where its notification came from.
+    pub listener: &'a Listener,
+    /// The notification.
+    pub id: u64,
     /// Descriptor of /proc.
     pub proc: BorrowedFd<'a>,
     /// The thread's id.
@@ -94,6 +99,7 @@ impl Caller<'_> {
         if data.is_empty() {
             return Ok(());
         }
+        self.confirm()?;
         let local = [IoSlice::new(data)];
         let remote = [RemoteIoVec { base: addr_to_usize(addr)?, len: data.len() }];
         match process_vm_writev(self.pid(), &local, &remote) {
@@ -136,9 +142,10 @@ impl Caller<'_> {
         read_link(self.proc, &ProcName::of(self.tid, b"cwd"), buf).map_err(job_errno)
     }
 
-    /// The text of `/proc/TID/root`.
-    pub fn root<'b>(&self, buf: &'b mut PathBuffer) -> Result<&'b [u8], Errno> {
-        read_link(self.proc, &ProcName::of(self.tid, b"root"), buf).map_err(job_errno)
+    /// Makes sure, before something is done to the task, that its id still means the task that
+    /// made the call: it may have been killed, and the id given to another one.
+    pub fn confirm(&self) -> Result<(), Errno> {
+        if self.listener.is_waiting(self.id) { Ok(()) } else { Err(Errno::ESRCH) }
     }
 
     /// The text of `/proc/TID/fd/FD`; EBADF when the descriptor is not open.

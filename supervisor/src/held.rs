@@ -7,6 +7,7 @@
 
 use crate::listener::Pending;
 use crate::sys::trace::{self, Registers, Stop};
+use crate::table::Arch;
 use nix::errno::Errno as OsErrno;
 use vrift_policy::Errno;
 
@@ -30,6 +31,8 @@ impl From<OsErrno> for HoldError {
 /// A held task.
 pub struct Held {
     tid: i32,
+    /// Whose numbers and registers its calls use.
+    arch: Arch,
     /// The registers at the stop, the call not yet restarted.
     saved: Registers,
     /// The blocked signals as the task had them.
@@ -51,12 +54,17 @@ pub enum ExecEnd {
 
 impl Held {
     /// Takes hold of the task behind `pending`.
-    pub fn take(tid: i32, pending: Pending<'_>) -> Result<Held, HoldError> {
+    pub fn take(tid: i32, arch: Arch, pending: Pending<'_>) -> Result<Held, HoldError> {
         if let Err(e) = trace::seize(tid) {
             pending.answer(&crate::listener::Answer::Fail(Errno::EPERM));
             return Err(HoldError::Refused(e));
         }
-        // From here on the task is attached: a failure detaches it by Drop, or it is gone.
+        if !pending.still_valid() {
+            // The id belongs to another task now, which is let go.
+            let _ = trace::interrupt(tid).and_then(|()| trace::wait().map(drop));
+            let _ = trace::detach(tid);
+            return Err(HoldError::Gone);
+        }
         if let Err(e) = trace::interrupt(tid) {
             pending.answer(&crate::listener::Answer::Fail(Errno::EIO));
             return Err(HoldError::Refused(e));
@@ -82,12 +90,12 @@ impl Held {
         let saved = trace::registers(tid)?;
         let mask = trace::signal_mask(tid)?;
         trace::set_signal_mask(tid, u64::MAX)?;
-        Ok(Held { tid, saved, mask, fresh: true, stop_signal, attached: true })
+        Ok(Held { tid, arch, saved, mask, fresh: true, stop_signal, attached: true })
     }
 
     /// Makes the task do `nr(args)` and returns the raw result. With `signals` the task's own
     /// signal mask is in force during the call, which may then be interrupted.
-    pub fn call(&mut self, nr: i64, args: [u64; 6], signals: bool) -> Result<i64, HoldError> {
+    pub fn call(&mut self, nr: i32, args: [u64; 6], signals: bool) -> Result<i64, HoldError> {
         self.enter(nr, args)?;
         if signals {
             trace::set_signal_mask(self.tid, self.mask)?;
@@ -97,12 +105,12 @@ impl Held {
         if signals {
             trace::set_signal_mask(self.tid, u64::MAX)?;
         }
-        Ok(result(&trace::registers(self.tid)?))
+        Ok(result(&trace::registers(self.tid)?, self.arch))
     }
 
     /// Makes the task execveat, and waits for the new program or the failure.
     pub fn exec(&mut self, args: [u64; 6]) -> Result<ExecEnd, HoldError> {
-        self.enter(libc::SYS_execveat, args)?;
+        self.enter(Number::ExecVeAt.on(self.arch), args)?;
         trace::resume_to_syscall(self.tid)?;
         loop {
             match trace::wait()? {
@@ -113,7 +121,7 @@ impl Held {
                     return Ok(ExecEnd::Loaded);
                 }
                 (pid, Stop::Syscall) if pid == self.tid => {
-                    return Ok(ExecEnd::Failed(result(&trace::registers(self.tid)?)));
+                    return Ok(ExecEnd::Failed(result(&trace::registers(self.tid)?, self.arch)));
                 }
                 (pid, Stop::Gone) if pid == self.tid => {
                     self.attached = false;
@@ -177,9 +185,9 @@ impl Held {
     }
 
     /// Brings the task to the entry of `nr(args)`.
-    fn enter(&mut self, nr: i64, args: [u64; 6]) -> Result<(), HoldError> {
+    fn enter(&mut self, nr: i32, args: [u64; 6]) -> Result<(), HoldError> {
         let mut regs = self.saved;
-        set_call(&mut regs, nr, args, self.fresh);
+        set_call(&mut regs, nr, args, self.fresh, self.arch);
         self.fresh = false;
         trace::set_registers(self.tid, &regs)?;
         trace::resume_to_syscall(self.tid)?;
@@ -222,24 +230,72 @@ fn tgid_of(tid: i32) -> Option<i32> {
     status.lines().find_map(|l| l.strip_prefix("Tgid:")?.trim().parse().ok())
 }
 
+/// The calls that are made in a task's place.
+#[derive(Clone, Copy, Debug)]
+pub enum Number {
+    /// fchdir.
+    FChDir,
+    /// close.
+    Close,
+    /// mmap; on i386 mmap2.
+    MMap,
+    /// munmap.
+    MUnmap,
+    /// execveat.
+    ExecVeAt,
+}
+
+impl Number {
+    /// The call's number on `arch`.
+    pub const fn on(self, arch: Arch) -> i32 {
+        match (self, arch) {
+            (Number::FChDir, Arch::X86_64) => 81,
+            (Number::FChDir, Arch::Aarch64) => 50,
+            (Number::FChDir, Arch::I386) => 133,
+            (Number::Close, Arch::X86_64) => 3,
+            (Number::Close, Arch::Aarch64) => 57,
+            (Number::Close, Arch::I386) => 6,
+            (Number::MMap, Arch::X86_64) => 9,
+            (Number::MMap, Arch::Aarch64) => 222,
+            (Number::MMap, Arch::I386) => 192,
+            (Number::MUnmap, Arch::X86_64) => 11,
+            (Number::MUnmap, Arch::Aarch64) => 215,
+            (Number::MUnmap, Arch::I386) => 91,
+            (Number::ExecVeAt, Arch::X86_64) => 322,
+            (Number::ExecVeAt, Arch::Aarch64) => 281,
+            (Number::ExecVeAt, Arch::I386) => 358,
+        }
+    }
+}
+
 /// Sets up the registers for a call. A fresh stop is before the kernel's own restart, which
 /// repeats the instruction with `orig_rax`; later stops are after a call, and the instruction
-/// is repeated by hand.
+/// (two bytes: `syscall`, `int 0x80`) is repeated by hand.
 #[cfg(target_arch = "x86_64")]
-fn set_call(regs: &mut Registers, nr: i64, args: [u64; 6], fresh: bool) {
-    [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
+fn set_call(regs: &mut Registers, nr: i32, args: [u64; 6], fresh: bool, arch: Arch) {
+    if arch == Arch::I386 {
+        [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp] = args;
+    } else {
+        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
+    }
+    let nr = u64::from(nr.unsigned_abs());
     if fresh {
-        regs.orig_rax = nr.cast_unsigned();
+        regs.orig_rax = nr;
     } else {
         regs.rip -= 2;
-        regs.rax = nr.cast_unsigned();
+        regs.rax = nr;
         regs.orig_rax = u64::MAX;
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-fn result(regs: &Registers) -> i64 {
-    regs.rax.cast_signed()
+#[expect(clippy::cast_possible_truncation, reason = "a 32-bit task's result is the lower half")]
+fn result(regs: &Registers, arch: Arch) -> i64 {
+    if arch == Arch::I386 {
+        i64::from((regs.rax as u32).cast_signed())
+    } else {
+        regs.rax.cast_signed()
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -254,14 +310,14 @@ fn set_outcome(regs: &mut Registers, value: i64, restarts: bool) {
 /// original first argument itself and restores it at a restart, so the first call is made by
 /// repeating the instruction too.
 #[cfg(target_arch = "aarch64")]
-fn set_call(regs: &mut Registers, nr: i64, args: [u64; 6], _fresh: bool) {
+fn set_call(regs: &mut Registers, nr: i32, args: [u64; 6], _fresh: bool, _arch: Arch) {
     regs.regs[..6].copy_from_slice(&args);
-    regs.regs[8] = nr.cast_unsigned();
+    regs.regs[8] = u64::from(nr.unsigned_abs());
     regs.pc -= 4;
 }
 
 #[cfg(target_arch = "aarch64")]
-fn result(regs: &Registers) -> i64 {
+fn result(regs: &Registers, _arch: Arch) -> i64 {
     regs.regs[0].cast_signed()
 }
 

@@ -7,10 +7,12 @@ use crate::hints::Hints;
 use crate::private::Private;
 use crate::resolve::real_dirs::{Known, RealDirs};
 use crate::twin::Twins;
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Mutex, PoisonError};
 use vrift_policy::{Errno, Mode, Operation, Outcome, Target};
 use vrift_projection::{Attr, NodeRef, Projection};
 use vrift_store::{Hash, NodeKind, Store};
@@ -52,6 +54,8 @@ pub struct Job {
     pub proc: File,
     /// Upper half of the first argument of an execveat that the supervisor made.
     pub exec_cookie: u32,
+    /// Execs that the supervisor made in 32-bit tasks: thread and descriptor.
+    pub expected_execs: Mutex<HashSet<(i32, i32)>>,
     /// Process ids that the job does not get to see: the supervisor's.
     pub own_pids: [u32; 2],
 }
@@ -69,6 +73,16 @@ pub struct StoreView {
 }
 
 impl Job {
+    /// The supervisor makes task `tid` execute descriptor `fd`.
+    pub fn expect_exec(&self, tid: i32, fd: i32) {
+        self.expected_execs.lock().unwrap_or_else(PoisonError::into_inner).insert((tid, fd));
+    }
+
+    /// Was this exec the supervisor's doing? Answers yes once.
+    pub fn expected_exec(&self, tid: i32, fd: i32) -> bool {
+        self.expected_execs.lock().unwrap_or_else(PoisonError::into_inner).remove(&(tid, fd))
+    }
+
     /// /proc.
     pub fn proc(&self) -> BorrowedFd<'_> {
         self.proc.as_fd()

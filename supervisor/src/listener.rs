@@ -81,6 +81,11 @@ impl Listener {
             && fds[0].revents().is_some_and(|e| e.contains(PollFlags::POLLHUP))
     }
 
+    /// Does the task of this notification still wait for its answer?
+    pub fn is_waiting(&self, id: u64) -> bool {
+        seccomp::id_valid(self.fd(), id)
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -95,9 +100,14 @@ pub struct Pending<'l> {
 }
 
 impl Pending<'_> {
-    /// Is the task still there, and was everything read about it read about it?
+    /// Is the task still there? A thread id may have been given to another task since.
     pub fn still_valid(&self) -> bool {
-        seccomp::id_valid(self.listener.fd(), self.id)
+        self.listener.is_waiting(self.id)
+    }
+
+    /// The notification's id.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// Answers.

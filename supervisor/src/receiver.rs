@@ -102,6 +102,8 @@ impl Pool {
             return pending.answer(&Answer::Continue);
         };
         let caller = Caller {
+            listener: &self.listener,
+            id: pending.id(),
             proc: self.job.proc(),
             tid,
             nr: notif.data.nr,

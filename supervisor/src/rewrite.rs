@@ -5,7 +5,7 @@
 //! with the real path in a page that is mapped into the task for that one call.
 
 use crate::calls::Call;
-use crate::held::{Held, HoldError};
+use crate::held::{Held, HoldError, Number};
 use crate::listener::{Answer, Pending};
 use nix::sys::uio::{RemoteIoVec, process_vm_writev};
 use nix::unistd::Pid;
@@ -21,10 +21,11 @@ pub fn change_directory(call: &Call<'_>, pending: Pending<'_>, fd: BorrowedFd<'_
         Ok(number) => number,
         Err(e) => return pending.answer(&Answer::Fail(e)),
     };
-    let done = Held::take(call.caller.tid, pending).and_then(|mut held| {
+    let arch = call.caller.arch;
+    let done = Held::take(call.caller.tid, arch, pending).and_then(|mut held| {
         let fd = u64::from(lent.unsigned_abs());
-        let moved = held.call(libc::SYS_fchdir, [fd, 0, 0, 0, 0, 0], false)?;
-        held.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0], false)?;
+        let moved = held.call(Number::FChDir.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
+        held.call(Number::Close.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
         held.finish(moved)
     });
     report(call, done);
@@ -35,7 +36,7 @@ pub fn redirect(call: &Call<'_>, pending: Pending<'_>, paths: &[(u8, Vec<u8>)]) 
     // The call is notified again, so somebody else has to receive while this thread waits; and it
     // may block for as long as the real file makes it.
     let done = call.pool.while_waiting(|| {
-        let mut held = Held::take(call.caller.tid, pending)?;
+        let mut held = Held::take(call.caller.tid, call.caller.arch, pending)?;
         let outcome = with_paths(call, &mut held, paths)?;
         held.finish(outcome)
     });
@@ -47,6 +48,7 @@ fn with_paths(
     held: &mut Held,
     paths: &[(u8, Vec<u8>)],
 ) -> Result<i64, HoldError> {
+    let arch = call.caller.arch;
     let mut text = Vec::new();
     let mut places = Vec::new();
     for (argument, path) in paths {
@@ -57,7 +59,7 @@ fn with_paths(
     let size = text.len().next_multiple_of(PAGE) as u64;
     const PROTECTION: u64 = 3; // PROT_READ | PROT_WRITE
     const FLAGS: u64 = 0x22; // MAP_PRIVATE | MAP_ANONYMOUS
-    let page = held.call(libc::SYS_mmap, [0, size, PROTECTION, FLAGS, u64::MAX, 0], false)?;
+    let page = held.call(Number::MMap.on(arch), [0, size, PROTECTION, FLAGS, u64::MAX, 0], false)?;
     if page < 0 {
         return Ok(-i64::from(Errno::ENOMEM.raw()));
     }
@@ -73,11 +75,11 @@ fn with_paths(
         for (argument, offset) in places {
             args[usize::from(argument)] = page + offset;
         }
-        held.call(i64::from(call.caller.nr), args, true)?
+        held.call(call.caller.nr, args, true)?
     } else {
         -i64::from(Errno::EFAULT.raw())
     };
-    held.call(libc::SYS_munmap, [page, size, 0, 0, 0, 0], false)?;
+    held.call(Number::MUnmap.on(arch), [page, size, 0, 0, 0, 0], false)?;
     Ok(outcome)
 }
 

@@ -3,14 +3,14 @@
 //! A program that the supervisor had executed by descriptor was given `/dev/fd/N` as its name, and
 //! a script's interpreter none of the arguments that the kernel makes of `#!`. Before its first
 //! instruction the block of pointers is written anew, a little lower, with the right strings
-//! above it. The layout is create_elf_tables() of fs/binfmt_elf.c. Native word size only.
+//! above it. The layout is create_elf_tables() of fs/binfmt_elf.c; a 32-bit program's words have
+//! four bytes.
 
 use crate::sys::trace::Registers;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
 use std::io::{IoSlice, IoSliceMut};
 
-const WORD: usize = 8;
 const PAGE: usize = 4096;
 /// `AT_EXECFN`.
 const AT_EXECFN: u64 = 31;
@@ -25,7 +25,8 @@ pub fn rebuild(
     name: &[u8],
 ) -> Result<(), String> {
     let sp = usize::try_from(stack_pointer(regs)).map_err(|e| e.to_string())?;
-    let old = Block::read(tid, sp)?;
+    let word = word_size(regs);
+    let old = Block::read(tid, sp, word)?;
     let mut strings = Vec::new();
     let mut offsets = Vec::new();
     for text in prefix.unwrap_or_default() {
@@ -37,7 +38,7 @@ pub fn rebuild(
     strings.extend_from_slice(name);
     strings.push(0);
     // Strings below the old block's end, the new block below them, aligned as the ABI wants.
-    let top = sp + old.words * WORD;
+    let top = sp + old.words * word;
     let base = top - strings.len().next_multiple_of(16);
     let mut words: Vec<u64> = Vec::with_capacity(old.words + offsets.len());
     let kept = if prefix.is_some() { old.argv.get(1..).unwrap_or_default() } else { &old.argv };
@@ -51,8 +52,8 @@ pub fn rebuild(
         words.push(*key);
         words.push(if *key == AT_EXECFN { (base + name_at) as u64 } else { *value });
     }
-    let new_sp = (base - words.len() * WORD) & !15;
-    let mut image: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+    let new_sp = (base - words.len() * word) & !15;
+    let mut image: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes().into_iter().take(word)).collect();
     image.resize(base - new_sp, 0);
     image.extend_from_slice(&strings);
     let remote = [RemoteIoVec { base: new_sp, len: image.len() }];
@@ -74,13 +75,18 @@ struct Block {
 }
 
 impl Block {
-    fn read(tid: i32, sp: usize) -> Result<Block, String> {
+    fn read(tid: i32, sp: usize, word: usize) -> Result<Block, String> {
         let mut size = 4 * PAGE;
         loop {
             let bytes = read(tid, sp, size)?;
             let words: Vec<u64> = bytes
-                .chunks_exact(WORD)
-                .map(|w| u64::from_ne_bytes(w.try_into().unwrap_or_default()))
+                .chunks_exact(word)
+                .map(|w| {
+                    let mut wide = [0u8; 8];
+                    wide[..word].copy_from_slice(w);
+                    // Both architectures are little-endian.
+                    u64::from_le_bytes(wide)
+                })
                 .collect();
             if let Some(block) = Block::parse(&words) {
                 return Ok(block);
@@ -129,6 +135,16 @@ fn read(tid: i32, from: usize, size: usize) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// Bytes of a pointer: the code segment tells a 32-bit program (`__USER32_CS`).
+#[cfg(target_arch = "x86_64")]
+fn word_size(regs: &Registers) -> usize {
+    const USER32_CS: u64 = 0x23;
+    if regs.cs == USER32_CS { 4 } else { 8 }
+}
+#[cfg(target_arch = "aarch64")]
+fn word_size(_regs: &Registers) -> usize {
+    8
+}
 #[cfg(target_arch = "x86_64")]
 fn stack_pointer(regs: &Registers) -> u64 {
     regs.rsp

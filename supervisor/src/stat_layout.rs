@@ -63,6 +63,31 @@ pub fn native(attr: &Attr, uid: u32, gid: u32) -> [u8; STAT_SIZE] {
     out.0
 }
 
+/// i386's `struct stat64` (arch/x86/include/uapi/asm/stat.h): packed, 96 bytes.
+pub fn stat64(attr: &Attr, uid: u32, gid: u32) -> [u8; 96] {
+    /// The inode number's lower half, for a field that nobody uses any more.
+    fn lower(ino: u64) -> u32 {
+        u32::try_from(ino & 0xffff_ffff).unwrap_or(0)
+    }
+    let mut out = Out([0u8; 96]);
+    out.u64(0, attr.dev);
+    out.u32(12, lower(attr.ino));
+    out.u32(16, attr.file_type() | attr.mode);
+    out.u32(20, attr.nlink);
+    out.u32(24, uid);
+    out.u32(28, gid);
+    out.u64(44, attr.size);
+    out.u32(52, attr.blksize);
+    out.u64(56, attr.blocks);
+    for at in [64, 72, 80] {
+        // 32-bit seconds wrap, as cp_new_stat64() lets them.
+        out.u32(at, lower(attr.mtime_sec.cast_unsigned()));
+        out.u32(at + 4, attr.mtime_nsec);
+    }
+    out.u64(88, attr.ino);
+    out.0
+}
+
 /// `struct statx` for the fields asked for by `mask`.
 pub fn statx(attr: &Attr, uid: u32, gid: u32, mask: u64, mount_root: bool) -> [u8; STATX_SIZE] {
     const BASIC: u32 = 0x7ff;

@@ -23,7 +23,7 @@ use crate::error::StoreError;
 use crate::hash::Hash;
 use crate::manifest::{BuildError, Entry, LinkKey, ManifestBuilder};
 use crate::publish;
-use crate::store::Store;
+use crate::store::{Store, manifest_name};
 use crate::text::shown;
 
 /// How to ingest.
@@ -33,6 +33,9 @@ pub struct IngestOptions {
     pub exclude: Vec<String>,
     /// Threads; as many as there are CPUs when None.
     pub jobs: Option<NonZeroUsize>,
+    /// Don't wait until the blobs are on the disk. After a power failure the manifest may then
+    /// name blobs that aren't whole.
+    pub no_sync: bool,
 }
 
 /// Counters that grow while an ingest, export or verify runs, for a progress bar.
@@ -180,7 +183,7 @@ impl Store {
             .build()
             .map_err(|error| IngestError::Threads { jobs, why: error.to_string() })?;
         let found = walk.run(&pool)?;
-        self.conclude(found)
+        self.conclude(found, options)
     }
 
     fn refuse_own_parts(&self, dir: &Path) -> Result<(), IngestError> {
@@ -194,9 +197,16 @@ impl Store {
     }
 
     /// Builds the manifest, waits until the blobs are on the disk, and publishes it.
-    fn conclude(&self, found: walk::Found) -> Result<Ingested, IngestError> {
+    fn conclude(
+        &self,
+        found: walk::Found,
+        options: &IngestOptions,
+    ) -> Result<Ingested, IngestError> {
         let (bytes, id) = build(found.entries, &found.links).map_err(StoreError::from)?;
-        if found.new_blobs > 0 {
+        // A blob that was there already may come from an ingest that runs now and hasn't waited for
+        // the disk yet; only a manifest that is there stands for blobs that are safe.
+        let known = self.has_file(&manifest_name(&id), bytes.len() as u64)?;
+        if !options.no_sync && (found.new_blobs > 0 || !known) {
             self.sync()?;
         }
         self.put_manifest(&bytes, &id)?;

@@ -1,6 +1,8 @@
 //! What the tests of the store share: a temporary place, the program under test with a time limit,
 //! and a look at every blob afterwards.
 
+#![allow(dead_code, reason = "no test program needs all of it")]
+
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -174,11 +176,15 @@ pub fn write(path: &Path, content: impl AsRef<[u8]>) {
     std::fs::write(path, content).expect("write");
 }
 
-/// Notes a test that this machine can't run, as the end-to-end tests do.
+/// Notes a test that this machine can't run, in the form the end-to-end tests use: the runner's
+/// name of the test, a tab, and what is lacking.
 pub fn skipped(name: &str, reason: &str) {
-    let line = format!("{name}: {reason}\n");
     // Past the test runner's capture.
-    let _ = std::io::stderr().write_all(format!("skipped {line}").as_bytes());
+    let _ = std::io::stderr().write_all(format!("skipped {name}: {reason}\n").as_bytes());
+    let program = std::env::current_exe().unwrap_or_default();
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or(name);
+    let line = format!("{}::{test}\t{name}: {reason}\n", program.display());
     if let Some(list) = std::env::var_os("VRIFT_SKIPPED") {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(list);
         file.and_then(|mut file| file.write_all(line.as_bytes()))

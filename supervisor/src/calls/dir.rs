@@ -11,6 +11,7 @@ use crate::job::Spot;
 use crate::listener::Answer;
 use crate::sys::proc::PathBuffer;
 use crate::sys::process::{descriptor_of_task, getdents64};
+use crate::table::Arch;
 use nix::unistd::{Whence, lseek};
 use std::collections::HashSet;
 use std::os::fd::AsFd;
@@ -28,20 +29,25 @@ pub fn handle(call: &Call<'_>, legacy: bool) -> Result<Verdict, Errno> {
     let fd = call.caller.int(0);
     let mut buf: PathBuffer = [0; 4096];
     let Ok(text) = call.caller.descriptor(fd, &mut buf) else { return Ok(Verdict::CONTINUE) };
+    let form = match (legacy, call.caller.arch) {
+        (false, _) => Form::Modern,
+        (true, Arch::I386) => Form::Narrow,
+        (true, _) => Form::Legacy,
+    };
     let count = usize::try_from(call.caller.arg(2) & 0xffff_ffff).unwrap_or(0).min(BATCH);
     let out = match call.job.spot(call.caller, text, Some(fd))? {
         Spot::Node(node) => {
             if call.job.attr(node)?.kind != NodeKind::Directory {
                 return Err(Errno::ENOTDIR);
             }
-            projected(call, fd, node, Records::new(legacy, count))?
+            projected(call, fd, node, Records::new(form, count))?
         }
         Spot::Real => {
             let (added, removed) = differences(call, text)?;
             if added.is_empty() && removed.is_empty() {
                 return Ok(Verdict::CONTINUE);
             }
-            real(call, fd, count, legacy, &added, &removed)?
+            real(call, fd, count, form, &added, &removed)?
         }
         _ => return Ok(Verdict::CONTINUE),
     };
@@ -56,6 +62,7 @@ fn projected(
     mut records: Records,
 ) -> Result<Vec<u8>, Errno> {
     let stream = descriptor_of_task(call.caller.tid, fd).map_err(job_errno)?;
+    call.caller.confirm()?;
     let start = lseek(&stream, 0, Whence::SeekCur).map_err(job_errno)?;
     let start = u64::try_from(start).map_err(|_| Errno::EINVAL)?;
     let mut position = start;
@@ -102,18 +109,19 @@ fn real(
     call: &Call<'_>,
     fd: i32,
     count: usize,
-    legacy: bool,
+    form: Form,
     added: &[Added],
     removed: &HashSet<Vec<u8>>,
 ) -> Result<Vec<u8>, Errno> {
     let stream = descriptor_of_task(call.caller.tid, fd).map_err(job_errno)?;
+    call.caller.confirm()?;
     let first = lseek(&stream, 0, Whence::SeekCur).map_err(job_errno)? == 0;
     let room: usize = if first { added.iter().map(|a| record_len(a.name.len())).sum() } else { 0 };
     if count < room + LARGEST {
         return Err(Errno::EINVAL);
     }
     let mut batch = vec![0u8; count - room];
-    let mut records = Records::new(legacy, count);
+    let mut records = Records::new(form, count);
     loop {
         let n = getdents64(stream.as_fd(), &mut batch).map_err(job_errno)?;
         let mut position = 0;
@@ -147,40 +155,64 @@ fn kind_type(kind: NodeKind) -> u8 {
     }
 }
 
-/// Both record forms take ino, off, reclen, the name with its NUL and the type: in
-/// `linux_dirent64` the type comes before the name, in `linux_dirent` it is the last byte.
+/// How records are laid out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Form {
+    /// `linux_dirent64`: the type comes before the name.
+    Modern,
+    /// `linux_dirent`: the type is the record's last byte.
+    Legacy,
+    /// The same with words of 32 bits, for i386.
+    Narrow,
+}
+
+/// The longest of the forms: ino, off, reclen, the name with its NUL and the type.
 fn record_len(name: usize) -> usize {
     (8 + 8 + 2 + 1 + name + 1).next_multiple_of(8)
 }
 
 struct Records {
     bytes: Vec<u8>,
-    legacy: bool,
+    form: Form,
     limit: usize,
 }
 
 impl Records {
-    fn new(legacy: bool, limit: usize) -> Records {
-        Records { bytes: Vec::new(), legacy, limit }
+    fn new(form: Form, limit: usize) -> Records {
+        Records { bytes: Vec::new(), form, limit }
     }
 
-    /// Appends an entry; false if there is no room.
+    /// Appends an entry; false if there is no room, or a number does not fit.
     fn push(&mut self, ino: u64, off: u64, kind: u8, name: &[u8]) -> bool {
-        let len = record_len(name.len());
+        let narrow = (self.form == Form::Narrow)
+            .then(|| Some((u32::try_from(ino).ok()?, u32::try_from(off & 0xffff_ffff).ok()?)));
+        let len = match narrow {
+            None => record_len(name.len()),
+            Some(_) => (4 + 4 + 2 + name.len() + 2).next_multiple_of(4),
+        };
         let Ok(short) = u16::try_from(len) else { return false };
         if self.bytes.len() + len > self.limit {
             return false;
         }
         let start = self.bytes.len();
-        self.bytes.extend(ino.to_ne_bytes());
-        self.bytes.extend(off.to_ne_bytes());
+        match narrow {
+            None => {
+                self.bytes.extend(ino.to_ne_bytes());
+                self.bytes.extend(off.to_ne_bytes());
+            }
+            Some(Some((ino, off))) => {
+                self.bytes.extend(ino.to_ne_bytes());
+                self.bytes.extend(off.to_ne_bytes());
+            }
+            Some(None) => return false,
+        }
         self.bytes.extend(short.to_ne_bytes());
-        if !self.legacy {
+        if self.form == Form::Modern {
             self.bytes.push(kind);
         }
         self.bytes.extend_from_slice(name);
         self.bytes.resize(start + len, 0);
-        if self.legacy
+        if self.form != Form::Modern
             && let Some(last) = self.bytes.last_mut()
         {
             *last = kind;
@@ -221,7 +253,7 @@ mod tests {
 
     #[test]
     fn records_are_parsed_back() {
-        let mut records = Records::new(false, 100);
+        let mut records = Records::new(Form::Modern, 100);
         assert!(records.push(7, 1, libc::DT_DIR, b"a"));
         assert!(records.push(8, 2, libc::DT_REG, b"a-longer-name"));
         assert!(!records.push(9, 3, libc::DT_REG, &[b'x'; 90]));
@@ -235,7 +267,7 @@ mod tests {
 
     #[test]
     fn legacy_records_end_in_their_type() {
-        let mut records = Records::new(true, 100);
+        let mut records = Records::new(Form::Legacy, 100);
         assert!(records.push(7, 1, libc::DT_DIR, b"abc"));
         assert_eq!(records.bytes.len(), record_len(3));
         assert_eq!(records.bytes.last(), Some(&libc::DT_DIR));

@@ -9,13 +9,14 @@
 use super::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Call};
 use crate::access;
 use crate::caller::{PATH_MAX, job_errno};
-use crate::held::{ExecEnd, Held, HoldError};
+use crate::held::{ExecEnd, Held, HoldError, Number};
 use crate::job::Job;
 use crate::listener::{Answer, Pending};
 use crate::program::{Kind, inspect};
 use crate::resolve::{AT_FDCWD, Found, resolve};
 use crate::rewrite;
 use crate::stack;
+use crate::table::Arch;
 use crate::twin::{Interpreter, key_of_real};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -49,6 +50,9 @@ enum Link {
 
 /// Answers execve and, with `at`, execveat.
 pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
+    if at && call.job.expected_exec(call.caller.tid, call.caller.int(0)) {
+        return pending.answer(&Answer::Continue);
+    }
     let plan = match plan(call, at) {
         Ok(Some(plan)) => plan,
         Ok(None) => return pending.answer(&Answer::Continue),
@@ -60,14 +64,23 @@ pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
     };
     let first = usize::from(at);
     let (argv, envp) = (call.caller.args[first + 1], call.caller.args[first + 2]);
+    let arch = call.caller.arch;
     let done = call.pool.while_waiting(|| {
-        let mut held = Held::take(call.caller.tid, pending)?;
-        let marked = (u64::from(call.job.exec_cookie) << 32) | u64::from(lent.unsigned_abs());
+        let mut held = Held::take(call.caller.tid, arch, pending)?;
+        // A 32-bit argument has no upper half to be marked in: that call is asked for again, by
+        // another receiver, who is told beforehand.
+        let mark = if arch == Arch::NATIVE {
+            u64::from(call.job.exec_cookie) << 32
+        } else {
+            call.job.expect_exec(call.caller.tid, lent);
+            0
+        };
+        let marked = mark | u64::from(lent.unsigned_abs());
         let flags = u64::from(AT_EMPTY_PATH.unsigned_abs());
         match held.exec([marked, plan.empty, argv, envp, flags, 0])? {
             ExecEnd::Failed(result) => {
                 let fd = u64::from(lent.unsigned_abs());
-                held.call(libc::SYS_close, [fd, 0, 0, 0, 0, 0], false)?;
+                held.call(Number::Close.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
                 held.finish(result)
             }
             ExecEnd::Loaded => {
@@ -88,11 +101,6 @@ fn arrange(job: &Job, held: &mut Held, plan: &Plan) -> Result<(), HoldError> {
         held.set_registers(&regs).map_err(|e| format!("{e:?}"))
     });
     let Err(reason) = done else { return Ok(()) };
-    if prefix.is_none() {
-        // Only AT_EXECFN is off (a 32-bit program's stack has another shape).
-        tracing::debug!("exec of {}: {reason}", String::from_utf8_lossy(&plan.name));
-        return Ok(());
-    }
     job.counters.fail(format!(
         "exec of {}: its arguments could not be arranged: {reason}; the process was ended",
         String::from_utf8_lossy(&plan.name)

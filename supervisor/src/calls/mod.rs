@@ -80,13 +80,13 @@ pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
         H::Stat { at, follow, buf, flags, layout } => {
             stat::by_path(call, at, follow, buf, flags, layout)
         }
-        H::FStat => stat::by_descriptor(call),
+        H::FStat(layout) => stat::by_descriptor(call, layout),
         H::Access { at, flags } => access::handle(call, at, flags),
         H::ReadLink(at) => readlink::handle(call, at),
         H::GetDents { legacy } => dir::handle(call, legacy),
         H::GetCwd => cwd::handle(call),
-        H::StatFs => statfs::by_path(call),
-        H::FStatFs => statfs::by_descriptor(call),
+        H::StatFs { sized } => statfs::by_path(call, sized),
+        H::FStatFs { sized } => statfs::by_descriptor(call, sized),
         H::GetXattr(follow) => xattr::get(call, follow),
         H::FGetXattr => xattr::get_by_descriptor(call),
         H::ListXattr(follow) => xattr::list(call, follow),
@@ -101,6 +101,7 @@ pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
         H::FdChange(op) => change::by_descriptor(call, op),
         H::Ioctl => change::by_descriptor(call, vrift_policy::Operation::SetFlags),
         H::Socket(op) => socket::handle(call, op),
+        H::SocketCall => socket::multiplexed(call),
         H::Watch => watch::handle(call),
         H::Lacking { at, follow, errno } => lacking(call, at, follow, errno),
         H::Refuse(e) => Ok(e.into()),

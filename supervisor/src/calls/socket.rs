@@ -10,12 +10,36 @@ const ADDRESS: usize = 110;
 
 /// bind(fd, addr, len) and connect(fd, addr, len).
 pub fn handle(call: &Call<'_>, op: Operation) -> Result<Verdict, Errno> {
-    let len = usize::try_from(call.caller.int(2)).unwrap_or(0).min(ADDRESS);
+    with_address(call, op, call.caller.arg(1), call.caller.int(2))
+}
+
+/// socketcall(call, args): the arguments are three words of 32 bits in memory.
+pub fn multiplexed(call: &Call<'_>) -> Result<Verdict, Errno> {
+    let op = match call.caller.int(0) {
+        2 => Operation::BindSocket,
+        3 => Operation::ConnectSocket,
+        _ => return Ok(Verdict::CONTINUE),
+    };
+    let mut args = [0u8; 12];
+    if call.caller.read_exact(call.caller.arg(1), &mut args).is_err() {
+        return Ok(Verdict::CONTINUE);
+    }
+    let word = |i: usize| u32::from_ne_bytes([args[i], args[i + 1], args[i + 2], args[i + 3]]);
+    with_address(call, op, word(4).into(), word(8).cast_signed())
+}
+
+fn with_address(
+    call: &Call<'_>,
+    op: Operation,
+    address_at: u64,
+    len: i32,
+) -> Result<Verdict, Errno> {
+    let len = usize::try_from(len).unwrap_or(0).min(ADDRESS);
     if len <= 2 {
         return Ok(Verdict::CONTINUE);
     }
     let mut address = [0u8; ADDRESS];
-    if call.caller.read_exact(call.caller.arg(1), &mut address[..len]).is_err() {
+    if call.caller.read_exact(address_at, &mut address[..len]).is_err() {
         return Ok(Verdict::CONTINUE);
     }
     let family = i32::from(u16::from_ne_bytes([address[0], address[1]]));

@@ -4,7 +4,7 @@ use super::{AT_EMPTY_PATH, Call, Verdict};
 use crate::listener::Answer;
 use crate::resolve::Found;
 use crate::stat_layout;
-use crate::table::{At, Follow, StatLayout};
+use crate::table::{Arch, At, Follow, StatLayout};
 use std::sync::atomic::Ordering::Relaxed;
 use vrift_policy::Errno;
 use vrift_projection::NodeRef;
@@ -47,9 +47,9 @@ pub fn by_path(
 }
 
 /// fstat(fd, buf).
-pub fn by_descriptor(call: &Call<'_>) -> Result<Verdict, Errno> {
+pub fn by_descriptor(call: &Call<'_>, layout: StatLayout) -> Result<Verdict, Errno> {
     match call.node_of_descriptor(call.caller.int(0))? {
-        Some(node) => give(call, node, 1, StatLayout::Native),
+        Some(node) => give(call, node, 1, layout),
         None => Ok(Verdict::CONTINUE),
     }
 }
@@ -59,6 +59,12 @@ fn give(call: &Call<'_>, node: NodeRef, buf: u8, layout: StatLayout) -> Result<V
     let address = call.caller.arg(buf);
     let (uid, gid) = (call.job.uid, call.job.gid);
     match layout {
+        StatLayout::Narrow => return Err(Errno::EOVERFLOW),
+        // i386's own `struct stat` is the narrow one.
+        StatLayout::Native if call.caller.arch == Arch::I386 => return Err(Errno::EOVERFLOW),
+        StatLayout::Stat64 => {
+            call.caller.write(address, &stat_layout::stat64(&attr, uid, gid))?;
+        }
         StatLayout::Native => {
             call.caller.write(address, &stat_layout::native(&attr, uid, gid))?;
         }

@@ -9,17 +9,17 @@ use std::collections::HashMap;
 /// ours, so the rounds end when nothing is left to fork.
 pub fn end_all(mut on_end: impl FnMut(i32, i32)) {
     loop {
+        while let Some((pid, status)) = process::reap(false) {
+            on_end(pid, status);
+        }
+        if process::has_no_children() {
+            return;
+        }
         for pid in descendants() {
             let _ = process::kill(pid, libc::SIGKILL);
         }
-        match process::reap(true) {
-            Some((pid, status)) => {
-                on_end(pid, status);
-                while let Some((pid, status)) = process::reap(false) {
-                    on_end(pid, status);
-                }
-            }
-            None => return,
+        if let Some((pid, status)) = process::reap(true) {
+            on_end(pid, status);
         }
     }
 }

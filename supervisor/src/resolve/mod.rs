@@ -61,8 +61,14 @@ pub fn resolve(
 ) -> Result<Found, Errno> {
     let Some(&first) = path.first() else { return Err(Errno::ENOENT) };
     if first == b'/' {
-        if let Some(place) = untouched(job, path) {
-            return Ok(Found::Kernel(place));
+        if is_normal(path) {
+            if !job.projection.may_concern(path) {
+                if let Some(place) = untouched(job, path) {
+                    return Ok(Found::Kernel(place));
+                }
+            } else if let Some(found) = straight(job, caller, path, follow)? {
+                return Ok(found);
+            }
         }
         return Walk::new(job, caller, Place::Real(Vec::new()), true).run(path, follow);
     }
@@ -84,11 +90,50 @@ pub fn resolve(
     }
 }
 
-/// The common case: a normalised path in a directory that is known and holds nothing special.
-fn untouched(job: &Job, path: &[u8]) -> Option<RealPlace> {
-    if !is_normal(path) || job.projection.may_concern(path) {
-        return None;
+/// The common projected case: a normalised path whose beginning is a mount point, with no link on
+/// its way. None: it has to be walked. Nothing is allocated but for a name that is not there.
+///
+/// A mount point has no link in it (the projection does not take one), and its real ancestors stay
+/// where they are as long as the job runs.
+fn straight(
+    job: &Job,
+    caller: &Caller<'_>,
+    path: &[u8],
+    follow: bool,
+) -> Result<Option<Found>, Errno> {
+    let Some((root, rest)) = job.projection.enter(path) else { return Ok(None) };
+    let mut node = root;
+    let mut names = rest.split(|&b| b == b'/').filter(|name| !name.is_empty()).peekable();
+    while let Some(name) = names.next() {
+        let attr = job.attr(node)?;
+        if attr.kind == NodeKind::Symlink {
+            return Ok(None);
+        }
+        if attr.kind != NodeKind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        if !access::may_search(job, caller, &attr) {
+            return Err(Errno::EACCES);
+        }
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let Some(child) = job.check(job.projection.lookup(node, name))? else {
+            if names.peek().is_some() {
+                return Err(Errno::ENOENT);
+            }
+            return Ok(Some(Found::Missing { parent: node, name: name.to_vec(), slash: false }));
+        };
+        node = child;
     }
+    if follow && job.check(job.projection.kind(node))? == NodeKind::Symlink {
+        return Ok(None);
+    }
+    Ok(Some(Found::Node(node)))
+}
+
+/// The common real case: a normalised path in a directory that is known and holds nothing special.
+fn untouched(job: &Job, path: &[u8]) -> Option<RealPlace> {
     let slash = path.iter().rposition(|&b| b == b'/')?;
     let (dir, name) = (&path[..slash.max(1)], &path[slash + 1..]);
     let dir = job.real_dirs.get(dir)?;
@@ -121,7 +166,11 @@ fn relative_untouched(job: &Job, base: &[u8], path: &[u8]) -> Option<RealPlace> 
     joined[..base.len()].copy_from_slice(base);
     joined[base.len()] = b'/';
     joined[base.len() + 1..len].copy_from_slice(path);
-    untouched(job, &joined[..len])
+    let joined = &joined[..len];
+    if !is_normal(joined) || job.projection.may_concern(joined) {
+        return None;
+    }
+    untouched(job, joined)
 }
 
 /// Absolute, without empty, `.` and `..` components, not below /proc, not the root.

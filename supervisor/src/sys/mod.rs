@@ -3,7 +3,7 @@
 //! Nothing in this module decides anything: a function here is one call, its arguments typed and
 //! its error an [`nix::errno::Errno`].
 
-
+pub mod caught;
 pub mod clone;
 #[cfg(test)]
 pub mod plain;

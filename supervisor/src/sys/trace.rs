@@ -65,24 +65,39 @@ pub fn set_signal_mask(tid: i32, mask: u64) -> Result<(), Errno> {
     ptrace(libc::PTRACE_SETSIGMASK, tid, 8, (&raw const mask).addr()).map(drop)
 }
 
+/// The registers of a stopped task. On x86_64 those of a 32-bit task too, in the 64-bit layout:
+/// PTRACE_GETREGS gives the tracer's view.
+#[cfg(target_arch = "x86_64")]
+pub fn registers(tid: i32) -> Result<Registers, Errno> {
+    // SAFETY: all-zero is a valid value of that plain structure.
+    let mut regs: Registers = unsafe { std::mem::zeroed() };
+    ptrace(libc::PTRACE_GETREGS, tid, 0, (&raw mut regs).addr())?;
+    Ok(regs)
+}
+
+/// Sets the registers of a stopped task.
+#[cfg(target_arch = "x86_64")]
+pub fn set_registers(tid: i32, regs: &Registers) -> Result<(), Errno> {
+    ptrace(libc::PTRACE_SETREGS, tid, 0, (&raw const *regs).addr()).map(drop)
+}
+
 /// `NT_PRSTATUS`: the general registers.
+#[cfg(target_arch = "aarch64")]
 const NT_PRSTATUS: usize = 1;
 
 /// The registers of a stopped task.
+#[cfg(target_arch = "aarch64")]
 pub fn registers(tid: i32) -> Result<Registers, Errno> {
     // SAFETY: all-zero is a valid value of that plain structure.
     let mut regs: Registers = unsafe { std::mem::zeroed() };
     let mut iov =
         libc::iovec { iov_base: (&raw mut regs).cast(), iov_len: size_of::<Registers>() };
     ptrace(libc::PTRACE_GETREGSET, tid, NT_PRSTATUS, (&raw mut iov).addr())?;
-    if iov.iov_len != size_of::<Registers>() {
-        // A 32-bit task has another set.
-        return Err(Errno::EOPNOTSUPP);
-    }
     Ok(regs)
 }
 
 /// Sets the registers of a stopped task.
+#[cfg(target_arch = "aarch64")]
 pub fn set_registers(tid: i32, regs: &Registers) -> Result<(), Errno> {
     let iov = libc::iovec {
         iov_base: (&raw const *regs).cast_mut().cast(),

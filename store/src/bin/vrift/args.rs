@@ -194,6 +194,11 @@ pub struct Ingest {
     /// Threads [default: one for each CPU]
     #[arg(long, short, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
+
+    /// Don't wait for the disk: faster, but a power failure soon after may cost the tree (for
+    /// stores that can be made again)
+    #[arg(long)]
+    pub no_sync: bool,
 }
 
 /// `vrift ls`

@@ -26,7 +26,7 @@ pub fn open_tree(store: &Store, spec: &OsStr) -> Result<Manifest, Failure> {
     Ok(store.open_manifest(text)?)
 }
 
-/// Opens what REF[:PATH] means; a ref's name has no colon.
+/// Opens what `REF[:PATH]` means; a ref's name has no colon.
 fn open_path(store: &Store, spec: &OsStr) -> Result<(Manifest, NodeId, Vec<u8>), Failure> {
     let spec = spec.as_bytes();
     let colon = spec.iter().position(|&c| c == b':');

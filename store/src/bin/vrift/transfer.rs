@@ -29,7 +29,8 @@ pub fn ingest(root: &Path, args: &Ingest, out: &mut Out) -> Result<Outcome, Fail
         return Err(Failure::new(format!("can't ingest {}: {why}", shown(&args.dir))));
     }
     let store = Store::open_or_create(root)?;
-    let options = IngestOptions { exclude: args.exclude.clone(), jobs: args.jobs };
+    let options =
+        IngestOptions { exclude: args.exclude.clone(), jobs: args.jobs, no_sync: args.no_sync };
     let start = Instant::now();
     let result = with_progress("ingest", |progress| store.ingest(&args.dir, &options, progress));
     let done = match result {
@@ -113,7 +114,7 @@ fn unreadable(name: &str, files: &[FileError], out: &mut Out) -> Result<Outcome,
     }
     complain(&format!(
         "ref {name} is not set: {} can't be stored; make them readable, or leave them out with --exclude",
-        count(files.len() as u64, "entry").replace("entrys", "entries")
+        if files.len() == 1 { "1 entry".to_owned() } else { format!("{} entries", files.len()) }
     ));
     Ok(Outcome::Found)
 }
