@@ -112,11 +112,7 @@ impl Caller<'_> {
     /// Reads the C string at `addr` into `buf` and returns it without its NUL.
     ///
     /// Errors as getname() gives them: EFAULT, ENAMETOOLONG without a NUL in `PATH_MAX` bytes.
-    pub fn read_path<'b>(
-        &self,
-        addr: u64,
-        buf: &'b mut [u8; PATH_MAX],
-    ) -> Result<&'b [u8], Errno> {
+    pub fn read_path<'b>(&self, addr: u64, buf: &'b mut [u8; PATH_MAX]) -> Result<&'b [u8], Errno> {
         let mut have = 0;
         let mut want = FIRST_READ;
         loop {
@@ -169,9 +165,7 @@ impl Caller<'_> {
 
     /// The process that the thread belongs to.
     pub fn tgid(&self) -> Result<i32, Errno> {
-        self.status_line("Tgid:")
-            .and_then(|v| i32::try_from(*v.first()?).ok())
-            .ok_or(Errno::ESRCH)
+        self.status_line("Tgid:").and_then(|v| i32::try_from(*v.first()?).ok()).ok_or(Errno::ESRCH)
     }
 }
 

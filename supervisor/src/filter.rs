@@ -44,8 +44,7 @@ pub enum Compat32 {
 impl Needs {
     /// Is this row's call asked for?
     pub fn wants(&self, row: &Row) -> bool {
-        self.mounts
-            && !matches!(row.need, Need::IoUring)
+        self.mounts && !matches!(row.need, Need::IoUring)
             || match row.need {
                 Need::Mounts => false,
                 Need::Record => self.record,

@@ -204,6 +204,14 @@ impl Job {
         Ok(Spot::Real)
     }
 
+    /// The projected program that a shared twin, `STORE/exec/<hash>…`, is a copy of.
+    pub fn node_of_twin(&self, path: &[u8]) -> Result<Option<NodeRef>, Errno> {
+        let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+        let hex = name.get(..64).and_then(|hex| std::str::from_utf8(hex).ok());
+        let Some(hash) = hex.and_then(|hex| hex.parse::<Hash>().ok()) else { return Ok(None) };
+        self.node_of_blob(0, None, &hash)
+    }
+
     /// Which of the paths with this content the descriptor was opened by.
     fn node_of_blob(
         &self,

@@ -157,8 +157,9 @@ mod tests {
         let tree = Private::create(&[base.path().join("jobs")]).expect("a tree");
         let node = NodeRef { mount: 3, node: 512 };
         let fd = tree.open_directory(node).expect("a directory");
-        let shown = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)))
-            .expect("a link");
+        let shown =
+            fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)))
+                .expect("a link");
         assert_eq!(tree.node_of(shown.as_os_str().as_bytes()), Some(node));
         let twin = tree.twin_directory(node).expect("a directory").join("gcc");
         assert_eq!(tree.node_of(twin.as_os_str().as_bytes()), Some(node));

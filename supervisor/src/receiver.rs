@@ -3,8 +3,8 @@
 //! A handler that has to wait for the task itself (a rewritten call) says so, and another thread
 //! takes its place as receiver meanwhile, so that there is always one.
 
-use crate::calls::{self, Call};
 use crate::caller::Caller;
+use crate::calls::{self, Call};
 use crate::job::Job;
 use crate::listener::{Answer, Listener, Pending, Received};
 use crate::sys::seccomp::Notif;
@@ -28,11 +28,7 @@ pub struct Pool {
 
 impl Pool {
     /// Starts `count` receivers.
-    pub fn start(
-        job: Arc<Job>,
-        listener: Listener,
-        count: usize,
-    ) -> std::io::Result<Arc<Pool>> {
+    pub fn start(job: Arc<Job>, listener: Listener, count: usize) -> std::io::Result<Arc<Pool>> {
         let pool = Arc::new(Pool {
             job,
             listener,
@@ -114,7 +110,9 @@ impl Pool {
         // A handler that panics has dropped `pending`, which answers EIO.
         let run = std::panic::AssertUnwindSafe(|| calls::dispatch(&call, pending));
         if std::panic::catch_unwind(run).is_err() {
-            self.job.counters.fail(format!("{}: a defect of vrift-trace's; please report it", row.name));
+            self.job
+                .counters
+                .fail(format!("{}: a defect of vrift-trace's; please report it", row.name));
         }
     }
 

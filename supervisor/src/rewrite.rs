@@ -28,7 +28,7 @@ pub fn change_directory(call: &Call<'_>, pending: Pending<'_>, fd: BorrowedFd<'_
         held.call(Number::Close.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
         held.finish(moved)
     });
-    report(call, done);
+    report(call, &done);
 }
 
 /// Makes the same call with other paths: (argument, absolute real path).
@@ -40,14 +40,10 @@ pub fn redirect(call: &Call<'_>, pending: Pending<'_>, paths: &[(u8, Vec<u8>)]) 
         let outcome = with_paths(call, &mut held, paths)?;
         held.finish(outcome)
     });
-    report(call, done);
+    report(call, &done);
 }
 
-fn with_paths(
-    call: &Call<'_>,
-    held: &mut Held,
-    paths: &[(u8, Vec<u8>)],
-) -> Result<i64, HoldError> {
+fn with_paths(call: &Call<'_>, held: &mut Held, paths: &[(u8, Vec<u8>)]) -> Result<i64, HoldError> {
     let arch = call.caller.arch;
     let mut text = Vec::new();
     let mut places = Vec::new();
@@ -59,17 +55,14 @@ fn with_paths(
     let size = text.len().next_multiple_of(PAGE) as u64;
     const PROTECTION: u64 = 3; // PROT_READ | PROT_WRITE
     const FLAGS: u64 = 0x22; // MAP_PRIVATE | MAP_ANONYMOUS
-    let page = held.call(Number::MMap.on(arch), [0, size, PROTECTION, FLAGS, u64::MAX, 0], false)?;
+    let page =
+        held.call(Number::MMap.on(arch), [0, size, PROTECTION, FLAGS, u64::MAX, 0], false)?;
     if page < 0 {
         return Ok(-i64::from(Errno::ENOMEM.raw()));
     }
     let page = page.cast_unsigned();
-    let remote = [RemoteIoVec {
-        base: usize::try_from(page).unwrap_or(0),
-        len: text.len(),
-    }];
-    let written =
-        process_vm_writev(Pid::from_raw(held.tid()), &[IoSlice::new(&text)], &remote);
+    let remote = [RemoteIoVec { base: usize::try_from(page).unwrap_or(0), len: text.len() }];
+    let written = process_vm_writev(Pid::from_raw(held.tid()), &[IoSlice::new(&text)], &remote);
     let outcome = if written == Ok(text.len()) {
         let mut args = call.caller.args;
         for (argument, offset) in places {
@@ -84,7 +77,7 @@ fn with_paths(
 }
 
 /// Notes what went wrong; the task has been answered or is gone.
-pub fn report(call: &Call<'_>, done: Result<(), HoldError>) {
+pub fn report(call: &Call<'_>, done: &Result<(), HoldError>) {
     match done {
         Ok(()) | Err(HoldError::Gone | HoldError::Refused(nix::errno::Errno::ESRCH)) => {}
         Err(HoldError::Refused(e)) => call.job.counters.fail(format!(

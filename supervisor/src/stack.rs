@@ -53,7 +53,8 @@ pub fn rebuild(
         words.push(if *key == AT_EXECFN { (base + name_at) as u64 } else { *value });
     }
     let new_sp = (base - words.len() * word) & !15;
-    let mut image: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes().into_iter().take(word)).collect();
+    let mut image: Vec<u8> =
+        words.iter().flat_map(|w| w.to_ne_bytes().into_iter().take(word)).collect();
     image.resize(base - new_sp, 0);
     image.extend_from_slice(&strings);
     let remote = [RemoteIoVec { base: new_sp, len: image.len() }];

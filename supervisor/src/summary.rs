@@ -114,7 +114,11 @@ pub fn bytes(n: u64) -> String {
         scaled /= 1024;
         unit += 1;
     }
-    if unit == 0 { format!("{n} B") } else { format!("{scaled}.{} {}", rest * 10 / 1024, UNITS[unit]) }
+    if unit == 0 {
+        format!("{n} B")
+    } else {
+        format!("{scaled}.{} {}", rest * 10 / 1024, UNITS[unit])
+    }
 }
 
 /// A path for a message: what is not printable is escaped.

@@ -79,7 +79,13 @@ impl Twins {
     }
 
     /// The twin of `node` in the job's tree under `name`, linked from the shared one.
-    pub fn link(&self, job: &Job, node: NodeRef, name: &[u8], shared: &Path) -> io::Result<PathBuf> {
+    pub fn link(
+        &self,
+        job: &Job,
+        node: NodeRef,
+        name: &[u8],
+        shared: &Path,
+    ) -> io::Result<PathBuf> {
         let key = (node, name.to_vec());
         if let Some(path) = self.ready.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(path.clone());
@@ -93,10 +99,7 @@ impl Twins {
             // Another file system, too many links, or a store of somebody else's.
             Err(_) => make(&dir, &path, &File::open(shared)?, None)?,
         }
-        self.ready
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, path.clone());
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).insert(key, path.clone());
         Ok(path)
     }
 }
@@ -112,9 +115,9 @@ fn make(
     source: &File,
     interpreter: Option<&Interpreter<'_>>,
 ) -> io::Result<()> {
-    let made = tempfile::Builder::new()
-        .prefix(".twin-")
-        .make_in(dir, |p| OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(p))?;
+    let made = tempfile::Builder::new().prefix(".twin-").make_in(dir, |p| {
+        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(p)
+    })?;
     let mut file = made.as_file();
     if crate::sys::clone::clone_file(file, source).is_err() {
         let mut reader = source.try_clone()?;
@@ -146,9 +149,7 @@ fn point(file: &File, interpreter: &Interpreter<'_>) -> io::Result<()> {
     writer.write_all(&text)?;
     let header = &interpreter.header;
     let width = if header.wide { 8 } else { 4 };
-    let put = |at: usize, value: u64| {
-        file.write_all_at(&value.to_le_bytes()[..width], at as u64)
-    };
+    let put = |at: usize, value: u64| file.write_all_at(&value.to_le_bytes()[..width], at as u64);
     put(header.offset_at, end)?;
     put(header.size_at, text.len() as u64)
 }
@@ -159,7 +160,10 @@ pub fn key_of_real(file: &File) -> io::Result<String> {
     let m = file.metadata()?;
     let text = format!(
         "{}:{}:{}:{}:{}",
-        m.dev(), m.ino(), m.size(), m.mtime_nsec() + m.mtime() * 1_000_000_000,
+        m.dev(),
+        m.ino(),
+        m.size(),
+        m.mtime_nsec() + m.mtime() * 1_000_000_000,
         m.ctime_nsec() + m.ctime() * 1_000_000_000
     );
     Ok(format!("real-{}", blake3_of(text.as_bytes())))

@@ -257,11 +257,15 @@ mod tests {
         assert!(records.push(7, 1, libc::DT_DIR, b"a"));
         assert!(records.push(8, 2, libc::DT_REG, b"a-longer-name"));
         assert!(!records.push(9, 3, libc::DT_REG, &[b'x'; 90]));
-        let all: Vec<_> = Parsed::all(&records.bytes).map(|p| (p.ino, p.off, p.kind, p.name)).collect();
-        assert_eq!(all, [
-            (7, 1, libc::DT_DIR, b"a".as_slice()),
-            (8, 2, libc::DT_REG, b"a-longer-name".as_slice()),
-        ]);
+        let all: Vec<_> =
+            Parsed::all(&records.bytes).map(|p| (p.ino, p.off, p.kind, p.name)).collect();
+        assert_eq!(
+            all,
+            [
+                (7, 1, libc::DT_DIR, b"a".as_slice()),
+                (8, 2, libc::DT_REG, b"a-longer-name".as_slice()),
+            ]
+        );
         assert_eq!(records.bytes.len() % 8, 0);
     }
 

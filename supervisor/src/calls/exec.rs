@@ -90,7 +90,7 @@ pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
             }
         }
     });
-    rewrite::report(call, done);
+    rewrite::report(call, &done);
 }
 
 /// Gives the new program the arguments and the name that it would have had.
@@ -176,12 +176,7 @@ fn name_for(dirfd: i32, path: &[u8]) -> Vec<u8> {
 type Chain = Option<(File, Option<Vec<Vec<u8>>>)>;
 
 /// Follows `#!` to the file that the kernel loads. None: nothing of ours takes part.
-fn follow_chain(
-    call: &Call<'_>,
-    start: Link,
-    name: &[u8],
-    outside: bool,
-) -> Result<Chain, Errno> {
+fn follow_chain(call: &Call<'_>, start: Link, name: &[u8], outside: bool) -> Result<Chain, Errno> {
     let mut link = start;
     let mut ours = outside;
     let mut prefix: Option<Vec<Vec<u8>>> = None;
@@ -193,10 +188,10 @@ fn follow_chain(
             Ok(file) => file,
             // The kernel says what is wrong with its own files; it may even run what can't be read.
             Err(_) if !ours => {
-                call.job.counters.execs.fetch_add(
-                    u64::from(matches!(opened, Err(Errno::EACCES))),
-                    Relaxed,
-                );
+                call.job
+                    .counters
+                    .execs
+                    .fetch_add(u64::from(matches!(opened, Err(Errno::EACCES))), Relaxed);
                 return Ok(None);
             }
             Err(e) => return Err(e),
@@ -257,8 +252,8 @@ fn open(call: &Call<'_>, link: &Link) -> Result<File, Errno> {
                 | nix::fcntl::OFlag::O_CLOEXEC
                 | nix::fcntl::OFlag::O_NONBLOCK
                 | nix::fcntl::OFlag::O_NOCTTY;
-            let fd = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())
-                .map_err(job_errno)?;
+            let fd =
+                nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).map_err(job_errno)?;
             let file = File::from(fd);
             match file.metadata() {
                 Ok(m) if m.is_file() => Ok(file),
@@ -317,8 +312,8 @@ fn finish(
                 .and_then(|shared| job.twins.link(job, *node, base, &shared))
         }
     };
-    let path = job.check(made.map_err(|e| {
-        format!("runnable copy of {}: {e}", String::from_utf8_lossy(called))
-    }))?;
+    let path = job.check(
+        made.map_err(|e| format!("runnable copy of {}: {e}", String::from_utf8_lossy(called))),
+    )?;
     job.check(File::open(&path).map_err(|e| format!("open {}: {e}", path.display())))
 }

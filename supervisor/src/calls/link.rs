@@ -22,9 +22,7 @@ pub fn handle(call: &Call<'_>, old: At, new: At, flags: Option<u8>) -> Result<Ve
     let to = call.find(new, false)?;
     let from_side = match &from {
         // Here the object counts, not who holds its name: a mount point is a projected directory.
-        Found::Node(node) => {
-            Side::Projected { mount: node.mount, target: call.job.target(*node)? }
-        }
+        Found::Node(node) => Side::Projected { mount: node.mount, target: call.job.target(*node)? },
         other => side(call, other)?,
     };
     let to_side = side(call, &to)?;

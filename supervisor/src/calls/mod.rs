@@ -2,13 +2,14 @@
 //! anything but the kernel, and never touches what the caller may not.
 
 mod access;
-mod chdir;
 mod change;
+mod chdir;
 mod cwd;
 mod dir;
 mod exec;
 mod link;
 mod make;
+mod maps;
 mod open;
 mod readlink;
 mod remove;

@@ -1,6 +1,6 @@
 //! open, openat, openat2, creat: a fresh descriptor of the blob, or of the directory's stand-in.
 
-use super::{Call, Verdict};
+use super::{Call, Verdict, maps};
 use crate::access;
 use crate::caller::PATH_MAX;
 use crate::listener::{Answer, Pending};
@@ -107,6 +107,14 @@ fn find(call: &Call<'_>, request: &Request) -> Result<Way, Errno> {
     let counters = &call.job.counters;
     counters.look_ups.fetch_add(1, Relaxed);
     let found = resolve(call.job, call.caller, request.dirfd, path, follow)?;
+    if let Found::Kernel(place) = &found
+        && let Some(path) = &place.path
+        && maps::is_listing(path)
+        && !writes(flags)
+        && let Some(fd) = maps::snapshot(call, path)?
+    {
+        return Ok(Way::Opened(Opened { fd, blob: None }));
+    }
     if let Found::Kernel(_) | Found::Magic(_) = found {
         return Ok(Way::Verdict(Verdict::CONTINUE));
     }
@@ -117,9 +125,7 @@ fn find(call: &Call<'_>, request: &Request) -> Result<Way, Errno> {
     }
     validate(flags)?;
     match found {
-        Found::Foreign(path) => {
-            Ok(Way::Verdict(Verdict::Redirect(vec![(request.path, path)])))
-        }
+        Found::Foreign(path) => Ok(Way::Verdict(Verdict::Redirect(vec![(request.path, path)]))),
         Found::Missing { parent, name, slash } => {
             let operation = operation(flags, Target::Missing);
             let errno = match decide(operation, call.job.mode(parent), Target::Missing) {

@@ -8,12 +8,7 @@ use vrift_policy::{Errno, Operation, Outcome, Target, decide};
 const AT_REMOVEDIR: i32 = libc::AT_REMOVEDIR;
 
 /// Answers the family; `op` is what it is without `AT_REMOVEDIR`.
-pub fn handle(
-    call: &Call<'_>,
-    at: At,
-    op: Operation,
-    flags: Option<u8>,
-) -> Result<Verdict, Errno> {
+pub fn handle(call: &Call<'_>, at: At, op: Operation, flags: Option<u8>) -> Result<Verdict, Errno> {
     let job = call.job;
     let mut op = op;
     if let Some(flags) = flags.map(|i| call.caller.int(i)) {
@@ -39,15 +34,17 @@ pub fn handle(
         }
         Found::Magic(_) => Ok(Verdict::CONTINUE),
         Found::Foreign(path) => Ok(Verdict::Redirect(vec![(at.path, path)])),
-        Found::Missing { parent, name, .. } => match decide(op, job.mode(parent), Target::Missing) {
-            Outcome::Serve => Err(Errno::EROFS),
-            Outcome::Refuse(e) => {
-                let mut path = job.path(parent);
-                path.push(b'/');
-                path.extend_from_slice(&name);
-                Err(job.refused(call.row.name, e, path))
+        Found::Missing { parent, name, .. } => {
+            match decide(op, job.mode(parent), Target::Missing) {
+                Outcome::Serve => Err(Errno::EROFS),
+                Outcome::Refuse(e) => {
+                    let mut path = job.path(parent);
+                    path.push(b'/');
+                    path.extend_from_slice(&name);
+                    Err(job.refused(call.row.name, e, path))
+                }
             }
-        },
+        }
         Found::Node(node) => match job.decide(op, node)? {
             Outcome::Serve => Err(Errno::EROFS),
             Outcome::Refuse(e) => Err(job.refused(call.row.name, e, job.path(node))),

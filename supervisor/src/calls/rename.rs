@@ -10,9 +10,8 @@ use vrift_policy::{Errno, RenameFlags, Side, Target, decide_rename};
 
 /// Answers the family.
 pub fn handle(call: &Call<'_>, old: At, new: At, flags: Option<u8>) -> Result<Verdict, Errno> {
-    let flags = flags.map_or(RenameFlags::NONE, |i| {
-        RenameFlags::from_raw(call.caller.int(i).cast_unsigned())
-    });
+    let flags = flags
+        .map_or(RenameFlags::NONE, |i| RenameFlags::from_raw(call.caller.int(i).cast_unsigned()));
     let (from, to) = (call.find(old, false)?, call.find(new, false)?);
     let (a, b) = (side(call, &from)?, side(call, &to)?);
     if let Some(e) = decide_rename(a, b, flags) {

@@ -77,7 +77,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  vrift-trace syscalls | grep xattr")]
     Syscalls(Json),
     /// Shell completions on stdout
-    #[command(after_help = "Example:\n  vrift-trace completions bash > ~/.local/share/bash-completion/completions/vrift-trace")]
+    #[command(
+        after_help = "Example:\n  vrift-trace completions bash > ~/.local/share/bash-completion/completions/vrift-trace"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,

@@ -28,7 +28,8 @@ const DEFAULT_POLICY: &str = "vrift.toml";
 pub fn run(cli: &Cli) -> Result<u8, Complaint> {
     let policy = policy(cli)?;
     let mut specs = policy.mounts.clone();
-    let prefix = std::env::var_os("VRIFT_VFS_PREFIX").map_or_else(|| "/vrift".into(), PathBuf::from);
+    let prefix =
+        std::env::var_os("VRIFT_VFS_PREFIX").map_or_else(|| "/vrift".into(), PathBuf::from);
     for argument in &cli.mounts {
         specs.push(MountSpec::parse_arg(argument, &prefix).map_err(|e| e.to_string())?);
     }
@@ -134,8 +135,8 @@ pub fn view(root: &Path) -> Result<StoreView, Complaint> {
     let physical =
         store.root().canonicalize().map_err(|e| format!("{}: {e}", store.root().display()))?;
     let blobs = physical.join("blobs");
-    let fd = File::open(&blobs)
-        .map_err(|e| format!("{}: {e}; run `vrift verify`", blobs.display()))?;
+    let fd =
+        File::open(&blobs).map_err(|e| format!("{}: {e}; run `vrift verify`", blobs.display()))?;
     let mut prefix = blobs.into_os_string().into_encoded_bytes();
     prefix.push(b'/');
     let root = physical.into_os_string().into_encoded_bytes();

@@ -1,7 +1,7 @@
 //! `vrift-trace syscalls`: the public table.
 
 use super::args::Json;
-use crate::table::{Handler, Need, ROWS, Row};
+use crate::table::{Arch, Handler, Need, ROWS, Row};
 use std::io::Write;
 
 /// Prints the table.
@@ -12,22 +12,32 @@ pub fn run(options: &Json) -> Result<u8, String> {
 }
 
 fn text(out: &mut impl Write) -> std::io::Result<()> {
-    writeln!(out, "{:<18} {:>6} {:>7} {:>5}  {:<9} what is done", "call", "x86_64", "aarch64", "i386", "asked")?;
-    let number = |n: Option<u16>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    writeln!(
+        out,
+        "{:<18} {:>6} {:>7} {:>5}  {:<9} what is done",
+        "call", "x86_64", "aarch64", "i386", "asked"
+    )?;
+    let number = |row: &Row, arch| row.number(arch).map_or("-".to_owned(), |n| n.to_string());
     for row in ROWS {
         writeln!(
             out,
             "{:<18} {:>6} {:>7} {:>5}  {:<9} {}",
             row.name,
-            number(row.x86_64),
-            number(row.aarch64),
-            number(row.i386),
+            number(row, Arch::X86_64),
+            number(row, Arch::Aarch64),
+            number(row, Arch::I386),
             asked(row),
             row.note
         )?;
     }
-    writeln!(out, "\nasked: always = when a file is opened, run or changed is recorded or there are mounts;")?;
-    writeln!(out, "  probes = the same, if look-ups are; mounts = only with mounts; filter = decided in the kernel.")?;
+    writeln!(
+        out,
+        "\nasked: always = when a file is opened, run or changed is recorded or there are mounts;"
+    )?;
+    writeln!(
+        out,
+        "  probes = the same, if look-ups are; mounts = only with mounts; filter = decided in the kernel."
+    )?;
     writeln!(out, "Every other call goes on in the kernel unseen; x32 calls get ENOSYS.")
 }
 
@@ -37,9 +47,9 @@ fn json(out: &mut impl Write) -> std::io::Result<()> {
         .map(|row| {
             serde_json::json!({
                 "name": row.name,
-                "x86_64": row.x86_64,
-                "aarch64": row.aarch64,
-                "i386": row.i386,
+                "x86_64": row.number(Arch::X86_64),
+                "aarch64": row.number(Arch::Aarch64),
+                "i386": row.number(Arch::I386),
                 "asked": asked(row),
                 "what": row.note,
             })

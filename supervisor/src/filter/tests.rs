@@ -42,9 +42,31 @@ fn every_row_gets_its_verdict() {
 fn the_calls_that_must_be_free_are_allowed_without_a_look_at_arguments() {
     let program = compile(&all());
     for name in [
-        "read", "write", "pread64", "pwrite64", "readv", "writev", "close", "dup", "dup3", "mmap",
-        "munmap", "mprotect", "futex", "clone", "clone3", "poll", "ppoll", "lseek", "brk",
-        "exit_group", "rt_sigreturn", "restart_syscall", "wait4", "sendmsg", "fchdir",
+        "read",
+        "write",
+        "pread64",
+        "pwrite64",
+        "readv",
+        "writev",
+        "close",
+        "dup",
+        "dup3",
+        "mmap",
+        "munmap",
+        "mprotect",
+        "futex",
+        "clone",
+        "clone3",
+        "poll",
+        "ppoll",
+        "lseek",
+        "brk",
+        "exit_group",
+        "rt_sigreturn",
+        "restart_syscall",
+        "wait4",
+        "sendmsg",
+        "fchdir",
     ] {
         let nr = u32::try_from(
             name.parse::<syscalls::x86_64::Sysno>().expect("a name of the kernel's").id(),
@@ -101,7 +123,8 @@ fn only_inode_changing_ioctls_are_asked_for() {
 fn a_job_without_mounts_and_probes_is_not_asked_about_look_ups() {
     let needs = Needs { mounts: false, probes: false, ..all() };
     let program = compile(&needs);
-    for (nr, name) in [(4, "stat"), (262, "newfstatat"), (21, "access"), (89, "readlink"), (5, "fstat")]
+    for (nr, name) in
+        [(4, "stat"), (262, "newfstatat"), (21, "access"), (89, "readlink"), (5, "fstat")]
     {
         assert_eq!(verdict(&program, Arch::X86_64, nr, [0; 6]), ALLOW, "{name}");
     }
@@ -143,15 +166,14 @@ fn verdicts_agree_with_seccompiler() {
     .expect("rules without conditions")
     .try_into()
     .expect("a program");
-    let theirs: Vec<Instruction> =
-        theirs.iter().map(|i| ins(i.code, i.jt, i.jf, i.k)).collect();
+    let theirs: Vec<Instruction> = theirs.iter().map(|i| ins(i.code, i.jt, i.jf, i.k)).collect();
     let ours = compile(&needs);
     for nr in 0..512 {
         let call = Call { nr, arch: Arch::X86_64.audit(), args: [0; 6] };
         let (a, b) = (run(&ours, &call).0, run(&theirs, &call).0);
-        let refused = ROWS.iter().any(|r| {
-            r.number(Arch::X86_64) == Some(nr) && matches!(r.handler, Handler::Refuse(_))
-        });
+        let refused = ROWS
+            .iter()
+            .any(|r| r.number(Arch::X86_64) == Some(nr) && matches!(r.handler, Handler::Refuse(_)));
         if refused {
             continue;
         }

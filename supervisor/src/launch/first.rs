@@ -75,9 +75,8 @@ fn exec(command: &[OsString]) -> Errno {
     let Some(argv) = strings(&mut command.iter().map(|a| a.as_bytes().to_vec())) else {
         return Errno::EINVAL;
     };
-    let env = strings(&mut std::env::vars_os().map(|(k, v)| {
-        [k.as_bytes(), b"=", v.as_bytes()].concat()
-    }));
+    let env =
+        strings(&mut std::env::vars_os().map(|(k, v)| [k.as_bytes(), b"=", v.as_bytes()].concat()));
     let Some(env) = env else { return Errno::EINVAL };
     let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
         list.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
@@ -119,13 +118,9 @@ pub fn receive_listener(from: &OwnedFd) -> Result<(OwnedFd, bool), String> {
     let mut message = [0u8; 8];
     let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
     let mut parts = [IoSliceMut::new(&mut message)];
-    let received = recvmsg::<()>(
-        from.as_raw_fd(),
-        &mut parts,
-        Some(&mut space),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )
-    .map_err(|e| format!("the job's first process sent no listener: {e}"))?;
+    let received =
+        recvmsg::<()>(from.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
+            .map_err(|e| format!("the job's first process sent no listener: {e}"))?;
     let bytes = received.bytes;
     let fd = received.cmsgs().ok().and_then(|mut all| match all.next() {
         Some(ControlMessageOwned::ScmRights(fds)) => fds.first().copied(),

@@ -28,7 +28,7 @@ impl Report {
         if message.first() != Some(&Report::MARK) {
             return None;
         }
-        let word = |at: usize| Some(message.get(at..at + 4)?.try_into().ok()?);
+        let word = |at: usize| message.get(at..at + 4)?.try_into().ok();
         Some(Report { status: i32::from_ne_bytes(word(1)?), ended: u32::from_ne_bytes(word(5)?) })
     }
 

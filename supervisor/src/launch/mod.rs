@@ -65,10 +65,6 @@ impl LaunchError {
 
 /// Runs the job; `closing` is called when it has ended, for the summary. Returns the exit status
 /// of vrift-trace.
-pub fn run(
-    plan: &Plan,
-    job: Job,
-    closing: impl FnOnce(&Job, &Outcome),
-) -> Result<u8, LaunchError> {
+pub fn run(plan: &Plan, job: Job, closing: impl FnOnce(&Job, &Outcome)) -> Result<u8, LaunchError> {
     supervisor::run(plan, job, closing)
 }

@@ -73,8 +73,11 @@ pub fn resolve(
         return Walk::new(job, caller, Place::Real(Vec::new()), true).run(path, follow);
     }
     let mut buf: PathBuffer = [0; 4096];
-    let base =
-        if dirfd == AT_FDCWD { caller.cwd(&mut buf)? } else { caller.descriptor(dirfd, &mut buf)? };
+    let base = if dirfd == AT_FDCWD {
+        caller.cwd(&mut buf)?
+    } else {
+        caller.descriptor(dirfd, &mut buf)?
+    };
     match job.spot(caller, base, (dirfd != AT_FDCWD).then_some(dirfd))? {
         Spot::Node(node) => Walk::new(job, caller, Place::Node(node), false).run(path, follow),
         Spot::Hidden => Err(Errno::ENOENT),
@@ -335,11 +338,9 @@ impl<'a> Walk<'a> {
             b".." => {
                 self.place = match job.check(job.projection.parent(node))? {
                     Above::Node(parent) => Place::Node(parent),
-                    Above::Real(path) => Place::Real(if &*path == b"/" {
-                        Vec::new()
-                    } else {
-                        path.into_vec()
-                    }),
+                    Above::Real(path) => {
+                        Place::Real(if &*path == b"/" { Vec::new() } else { path.into_vec() })
+                    }
                 };
                 return Ok(Outcome::Went);
             }
@@ -437,7 +438,8 @@ mod tests {
         for p in ["/a", "/a/b", "/a/.b", "/a/..b", "/a/...", "/.hidden/x", "/procs/x"] {
             assert!(is_normal(p.as_bytes()), "{p}");
         }
-        for p in ["", "/", "/a/", "//a", "/a//b", "/./a", "/a/.", "/a/..", "/a/../b", "/proc/self"] {
+        for p in ["", "/", "/a/", "//a", "/a//b", "/./a", "/a/.", "/a/..", "/a/../b", "/proc/self"]
+        {
             assert!(!is_normal(p.as_bytes()), "{p}");
         }
     }

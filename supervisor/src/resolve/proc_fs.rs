@@ -69,8 +69,7 @@ impl Walk<'_> {
             }
             Spot::Nowhere => Ok(Outcome::Done(Found::Kernel(RealPlace::default()))),
             Spot::Real => {
-                self.place =
-                    Place::Real(if text == b"/" { Vec::new() } else { text.to_vec() });
+                self.place = Place::Real(if text == b"/" { Vec::new() } else { text.to_vec() });
                 Ok(Outcome::Went)
             }
         }
@@ -116,13 +115,19 @@ mod tests {
     #[test]
     fn magic_links_are_known() {
         for (dir, name) in [
-            ("/proc/1", "exe"), ("/proc/1", "cwd"), ("/proc/1/task/2", "root"),
-            ("/proc/1/fd", "7"), ("/proc/1/task/2/fd", "7"),
+            ("/proc/1", "exe"),
+            ("/proc/1", "cwd"),
+            ("/proc/1/task/2", "root"),
+            ("/proc/1/fd", "7"),
+            ("/proc/1/task/2/fd", "7"),
         ] {
             assert!(is_magic(dir.as_bytes(), name.as_bytes()), "{dir}/{name}");
         }
         for (dir, name) in [
-            ("/proc", "exe"), ("/proc/1", "fd"), ("/proc/sys", "cwd"), ("/proc/1/task", "exe"),
+            ("/proc", "exe"),
+            ("/proc/1", "fd"),
+            ("/proc/sys", "cwd"),
+            ("/proc/1/task", "exe"),
             ("/proc/1/net", "cwd"),
         ] {
             assert!(!is_magic(dir.as_bytes(), name.as_bytes()), "{dir}/{name}");

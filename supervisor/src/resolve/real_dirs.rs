@@ -77,7 +77,9 @@ impl RealDirs {
         }
         let links = match list_links(physical) {
             Ok(links) => Some(RwLock::new(links)),
-            Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR | nix::errno::Errno::ELOOP) => {
+            Err(
+                nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR | nix::errno::Errno::ELOOP,
+            ) => {
                 return Known::Missing;
             }
             Err(_) => None,

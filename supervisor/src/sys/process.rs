@@ -64,7 +64,11 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
 pub fn pidfd_open_thread(tid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: integer arguments only.
     let fd = unsafe {
-        libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(tid), libc::c_long::from(libc::O_EXCL))
+        libc::syscall(
+            libc::SYS_pidfd_open,
+            libc::c_long::from(tid),
+            libc::c_long::from(libc::O_EXCL),
+        )
     };
     own(fd)
 }
@@ -126,8 +130,8 @@ pub fn descriptor_of_task(tid: i32, fd: RawFd) -> Result<OwnedFd, Errno> {
     let pidfd = match pidfd_open_thread(tid) {
         // A kernel before 6.9 knows process leaders only.
         Err(Errno::EINVAL) => {
-            let status = std::fs::read_to_string(format!("/proc/{tid}/status"))
-                .map_err(|_| Errno::ESRCH)?;
+            let status =
+                std::fs::read_to_string(format!("/proc/{tid}/status")).map_err(|_| Errno::ESRCH)?;
             let tgid = status
                 .lines()
                 .find_map(|l| l.strip_prefix("Tgid:")?.trim().parse().ok())
@@ -141,8 +145,8 @@ pub fn descriptor_of_task(tid: i32, fd: RawFd) -> Result<OwnedFd, Errno> {
 
 /// inotify_add_watch(2) on the object behind one of our own descriptors.
 pub fn inotify_add_watch(instance: BorrowedFd<'_>, object: RawFd, mask: u32) -> Result<i32, Errno> {
-    let path = std::ffi::CString::new(format!("/proc/self/fd/{object}"))
-        .map_err(|_| Errno::EINVAL)?;
+    let path =
+        std::ffi::CString::new(format!("/proc/self/fd/{object}")).map_err(|_| Errno::EINVAL)?;
     // SAFETY: `path` is a C string that lives over the call.
     let wd = unsafe { libc::inotify_add_watch(instance.as_raw_fd(), path.as_ptr(), mask) };
     Errno::result(wd)

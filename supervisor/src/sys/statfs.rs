@@ -12,11 +12,7 @@ pub fn fstatfs_bytes(fd: BorrowedFd<'_>) -> Result<[u8; STATFS_SIZE], Errno> {
     // SAFETY: the buffer is as large as the structure; the system call (not the C library's
     // wrapper, which may convert) writes plain bytes and does not ask for alignment.
     let r = unsafe {
-        libc::syscall(
-            libc::SYS_fstatfs,
-            libc::c_long::from(fd.as_raw_fd()),
-            bytes.as_mut_ptr(),
-        )
+        libc::syscall(libc::SYS_fstatfs, libc::c_long::from(fd.as_raw_fd()), bytes.as_mut_ptr())
     };
     Errno::result(r).map(|_| bytes)
 }

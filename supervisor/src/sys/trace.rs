@@ -26,9 +26,7 @@ pub enum Stop {
 fn ptrace(request: libc::c_uint, tid: i32, addr: usize, data: usize) -> Result<i64, Errno> {
     // SAFETY: the requests used in this module take integers, or point (in `data`) at a
     // structure that the calling function keeps alive and correctly sized over the call.
-    let r = unsafe {
-        libc::ptrace(request, tid, addr as *mut c_void, data as *mut c_void)
-    };
+    let r = unsafe { libc::ptrace(request, tid, addr as *mut c_void, data as *mut c_void) };
     Errno::result(r)
 }
 
@@ -90,8 +88,7 @@ const NT_PRSTATUS: usize = 1;
 pub fn registers(tid: i32) -> Result<Registers, Errno> {
     // SAFETY: all-zero is a valid value of that plain structure.
     let mut regs: Registers = unsafe { std::mem::zeroed() };
-    let mut iov =
-        libc::iovec { iov_base: (&raw mut regs).cast(), iov_len: size_of::<Registers>() };
+    let mut iov = libc::iovec { iov_base: (&raw mut regs).cast(), iov_len: size_of::<Registers>() };
     ptrace(libc::PTRACE_GETREGSET, tid, NT_PRSTATUS, (&raw mut iov).addr())?;
     Ok(regs)
 }

@@ -21,7 +21,15 @@ const fn row(
     const fn number(n: u16) -> Option<u16> {
         if n == 0 { None } else { Some(n) }
     }
-    Row { name, x86_64: number(x86_64), aarch64: number(aarch64), i386: number(i386), handler, need, note }
+    Row {
+        name,
+        x86_64: number(x86_64),
+        aarch64: number(aarch64),
+        i386: number(i386),
+        handler,
+        need,
+        note,
+    }
 }
 
 /// Every call that names or changes files, or would go round the supervisor.
@@ -267,8 +275,8 @@ pub static ROWS: &[Row] = &[
         "i386: as lchown"),
     row("fchown32", [0, 0, 207], FdChange(Operation::ChangeOwner), Mounts,
         "i386: as fchown"),
-    row("utimensat_time64", [0, 0, 412], Change { at: D01, op: Operation::ChangeTimes, follow: Follow::Unless(3), empty: Some(3), null_is_fd: true }, Record,
-        "i386: as utimensat"),
+    row("utimensat_time64", [0, 412, 412], Change { at: D01, op: Operation::ChangeTimes, follow: Follow::Unless(3), empty: Some(3), null_is_fd: true }, Record,
+        "32-bit: as utimensat"),
     row("socketcall", [0, 0, 102], SocketCall, Mounts,
         "i386: bind and connect among others"),
     row("umount", [0, 0, 22], Refuse(Errno::EPERM), Mounts,

@@ -60,10 +60,7 @@ impl Surroundings {
         let failed = |e: std::io::Error| format!("can't run {name}: {e}");
         let (reader, writer) = std::io::pipe().map_err(failed)?;
         let mut command = self.command(argv);
-        command
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone().map_err(failed)?)
-            .stderr(writer);
+        command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(failed)?).stderr(writer);
         let child = command.spawn().map_err(failed)?;
         // The command holds the other end of the pipe: without it there is no end to read.
         drop(command);
@@ -75,8 +72,7 @@ impl Surroundings {
 pub fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/bin:/usr/bin"));
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| {
-        file.is_file()
-            && nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok()
+        file.is_file() && nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok()
     })
 }
 

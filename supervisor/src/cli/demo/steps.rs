@@ -125,7 +125,9 @@ fn build(tour: &Tour) -> Result<(), Stop> {
     let script = format!("{MOUNT}/configure && make -j2");
     let ran = tour.job_with(&["--summary"], &["sh", "-c", &script], true, "tally main.o")?;
     expect_text(&ran, "refused:  nothing", "the build")?;
-    say(format_args!("\n# The result, with a projected file to read; and without any projection."))?;
+    say(format_args!(
+        "\n# The result, with a projected file to read; and without any projection."
+    ))?;
     let text = format!("{MOUNT}/text/words.txt");
     tour.job(&["./tally", &text, "3"], ANSWER)?;
     tour.native(&["./tally", "--version"], true, "tally 1.0\n")?;
