@@ -118,9 +118,7 @@ impl Pool {
 
     /// A task that was not seen before is a process if it leads its thread group.
     fn count_process(&self, tid: i32) {
-        let Ok(status) = std::fs::read_to_string(format!("/proc/{tid}/status")) else { return };
-        let tgid = status.lines().find_map(|l| l.strip_prefix("Tgid:")?.trim().parse().ok());
-        if tgid == Some(tid) {
+        if crate::sys::trace::signal_thread(tid, tid, 0).is_ok() {
             self.job.counters.processes.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -131,7 +131,13 @@ fn open_store(cli: &Cli) -> Result<StoreView, Complaint> {
 
 /// Opens a store for a running job.
 pub fn view(root: &Path) -> Result<StoreView, Complaint> {
-    let store = Store::open(root).map_err(|e| e.to_string())?;
+    let store = Store::open(root).map_err(|e| {
+        // A job does not get to see the store it runs over: that is not the reason to tell.
+        match launch::is_nested() {
+            true => format!("{}; run vrift-trace outside of it", launch::NESTED),
+            false => e.to_string(),
+        }
+    })?;
     let physical =
         store.root().canonicalize().map_err(|e| format!("{}: {e}", store.root().display()))?;
     let blobs = physical.join("blobs");

@@ -130,9 +130,7 @@ pub fn receive_listener(from: &OwnedFd) -> Result<(OwnedFd, bool), String> {
         Some(fd) => Ok((process::adopt(fd), message[1] == 1)),
         None => Err(match Failure::parse(&message[..bytes]) {
             Some(f) if f.errno == libc::EBUSY => {
-                "a supervisor with a listener is at work here already (EBUSY); run vrift-trace \
-                 outside of it"
-                    .into()
+                format!("{}; run vrift-trace outside of it", super::NESTED)
             }
             Some(f) if f.errno == libc::EACCES => {
                 "it needs no_new_privs = true in the policy, or CAP_SYS_ADMIN (EACCES)".into()

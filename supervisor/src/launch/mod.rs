@@ -17,6 +17,7 @@ pub use supervisor::Outcome;
 
 use crate::filter::Needs;
 use crate::job::Job;
+use crate::sys::{process, seccomp};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use vrift_policy::OnLeftover;
@@ -36,6 +37,28 @@ pub struct Plan {
     pub on_leftover: OnLeftover,
     /// The current directory lies in a mount: enter it anew once the job is supervised.
     pub enter: Option<PathBuf>,
+}
+
+/// Why there can't be a job inside a job.
+pub const NESTED: &str = "a supervisor with a listener is at work here already (EBUSY)";
+
+/// Does this process run under a seccomp listener? Tried in a child, as a filter stays for ever.
+pub fn is_nested() -> bool {
+    let Ok(forked) = process::fork_single_threaded() else { return false };
+    match forked {
+        process::Forked::Child => {
+            let _ = process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1);
+            let busy = seccomp::load_with_listener(&crate::filter::allow_all(), 0)
+                .is_err_and(|e| e == nix::errno::Errno::EBUSY);
+            process::exit_now(u8::from(busy));
+        }
+        process::Forked::Parent(child) => {
+            matches!(
+                nix::sys::wait::waitpid(child, None),
+                Ok(nix::sys::wait::WaitStatus::Exited(_, 1))
+            )
+        }
+    }
 }
 
 /// Why a job could not be started or seen to its end.

@@ -16,12 +16,15 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+/// A set of names. The hash is quick and seeded anew in each run.
+type Names = HashSet<Box<[u8]>, foldhash::fast::RandomState>;
+
 /// One real directory.
 pub struct Dir {
     /// Its path without any symbolic link in it.
     pub physical: Box<[u8]>,
     /// None: it can't be listed, so every name may be a link.
-    links: Option<RwLock<HashSet<Box<[u8]>>>>,
+    links: Option<RwLock<Names>>,
     /// Something that is not the kernel's shows or is hidden here.
     pub special: bool,
 }
@@ -61,7 +64,7 @@ pub enum Known {
 #[derive(Default)]
 pub struct RealDirs {
     /// By path as written, normalised; a path with links in it stands for its physical directory.
-    by_path: RwLock<HashMap<Box<[u8]>, Arc<Dir>>>,
+    by_path: RwLock<HashMap<Box<[u8]>, Arc<Dir>, foldhash::fast::RandomState>>,
 }
 
 impl RealDirs {
@@ -112,11 +115,11 @@ impl RealDirs {
 }
 
 /// The names in `path` that are, or may be, symbolic links.
-fn list_links(path: &[u8]) -> Result<HashSet<Box<[u8]>>, nix::errno::Errno> {
+fn list_links(path: &[u8]) -> Result<Names, nix::errno::Errno> {
     const TYPE: usize = 18; // offset of d_type in struct linux_dirent64
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let dir = open(OsStr::from_bytes(path), flags, Mode::empty())?;
-    let mut links = HashSet::new();
+    let mut links = Names::default();
     let mut buf = vec![0u8; 32 * 1024];
     loop {
         let n = getdents64(dir.as_fd(), &mut buf)?;

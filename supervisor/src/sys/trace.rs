@@ -130,7 +130,7 @@ fn classify(status: i32) -> Stop {
     }
 }
 
-/// Sends `signal` to one thread.
+/// Sends `signal` to one thread; 0 only asks whether there is such a thread in that process.
 pub fn signal_thread(tgid: i32, tid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: integer arguments only.
     let r = unsafe {
