@@ -48,6 +48,20 @@ pub fn may(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
     want & !class & 7 == 0
 }
 
+/// Has the caller root's powers over every file of the job?
+pub fn is_root(job: &Job, caller: &Caller<'_>) -> bool {
+    job.uid == 0 && Ids::of(caller).uid == 0
+}
+
+/// Is the caller the owner of what is projected, or root?
+pub fn owns(job: &Job, caller: &Caller<'_>) -> bool {
+    if job.uid != 0 {
+        return true;
+    }
+    let uid = Ids::of(caller).uid;
+    uid == 0 || uid == job.uid
+}
+
 /// The ids that file permissions are checked with.
 struct Ids {
     uid: u32,

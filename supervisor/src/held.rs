@@ -55,7 +55,7 @@ pub enum ExecEnd {
 impl Held {
     /// Takes hold of the task behind `pending`.
     pub fn take(tid: i32, arch: Arch, pending: Pending<'_>) -> Result<Held, HoldError> {
-        if let Err(e) = trace::seize(tid) {
+        if let Err(e) = seize(tid) {
             pending.answer(&crate::listener::Answer::Fail(Errno::EPERM));
             return Err(HoldError::Refused(e));
         }
@@ -223,6 +223,28 @@ impl Drop for Held {
             self.let_go();
         }
     }
+}
+
+/// Attaches. Without WAIT_KILLABLE a signal can send a task back to its call while another
+/// receiver, that took the first notification, is still letting it go: that is waited for.
+fn seize(tid: i32) -> Result<(), OsErrno> {
+    const TRIES: u32 = 400;
+    const PAUSE: std::time::Duration = std::time::Duration::from_micros(50);
+    for _ in 0..TRIES {
+        match trace::seize(tid) {
+            Err(OsErrno::EPERM) if traced_by_us(tid) => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    Err(OsErrno::EPERM)
+}
+
+/// Is the task's tracer one of our own threads?
+fn traced_by_us(tid: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{tid}/status")) else { return false };
+    let tracer = status.lines().find_map(|l| l.strip_prefix("TracerPid:").map(str::trim));
+    // It may have been let go in between: then the next try tells.
+    tracer.is_some_and(|t| t == "0" || std::path::Path::new("/proc/self/task").join(t).exists())
 }
 
 fn tgid_of(tid: i32) -> Option<i32> {

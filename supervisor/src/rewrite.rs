@@ -7,6 +7,7 @@
 use crate::calls::Call;
 use crate::held::{Held, HoldError, Number};
 use crate::listener::{Answer, Pending};
+use crate::table::Arch;
 use nix::sys::uio::{RemoteIoVec, process_vm_writev};
 use nix::unistd::Pid;
 use std::io::IoSlice;
@@ -57,10 +58,14 @@ fn with_paths(call: &Call<'_>, held: &mut Held, paths: &[(u8, Vec<u8>)]) -> Resu
     const FLAGS: u64 = 0x22; // MAP_PRIVATE | MAP_ANONYMOUS
     let page =
         held.call(Number::MMap.on(arch), [0, size, PROTECTION, FLAGS, u64::MAX, 0], false)?;
-    if page < 0 {
-        return Ok(-i64::from(Errno::ENOMEM.raw()));
+    // An address in the upper half of a 32-bit task's memory is no error.
+    if (-4095..0).contains(&page) {
+        return Ok(page);
     }
-    let page = page.cast_unsigned();
+    let page = match arch {
+        Arch::I386 => page.cast_unsigned() & 0xffff_ffff,
+        _ => page.cast_unsigned(),
+    };
     let remote = [RemoteIoVec { base: usize::try_from(page).unwrap_or(0), len: text.len() }];
     let written = process_vm_writev(Pid::from_raw(held.tid()), &[IoSlice::new(&text)], &remote);
     let outcome = if written == Ok(text.len()) {

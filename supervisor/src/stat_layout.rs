@@ -92,13 +92,12 @@ pub fn stat64(attr: &Attr, uid: u32, gid: u32) -> [u8; 96] {
 pub fn statx(attr: &Attr, uid: u32, gid: u32, mask: u64, mount_root: bool) -> [u8; STATX_SIZE] {
     const BASIC: u32 = 0x7ff;
     const MNT_ID: u32 = 0x1000;
+    const MNT_ID_UNIQUE: u32 = 0x4000;
     const ATTR_MOUNT_ROOT: u64 = 0x2000;
     let mut out = Out([0u8; STATX_SIZE]);
-    let mut filled = BASIC;
-    if mask & u64::from(MNT_ID) != 0 {
-        filled |= MNT_ID;
-        out.u64(144, u64::from(attr.dev_minor()));
-    }
+    // The kernel gives it whatever is asked for; the unique form only on request.
+    let filled = BASIC | if mask & u64::from(MNT_ID_UNIQUE) != 0 { MNT_ID_UNIQUE } else { MNT_ID };
+    out.u64(144, u64::from(attr.dev_minor()));
     out.u32(0, filled);
     out.u32(4, attr.blksize);
     out.u64(8, if mount_root { ATTR_MOUNT_ROOT } else { 0 });

@@ -73,11 +73,11 @@ impl Tools {
         Job::new(&self.floor)
     }
 
-    /// `vrift-trace --quiet` over the run's store, to be given to [`Job::under`].
+    /// `vrift-trace --summary` over the run's store, to be given to [`Job::under`].
     #[must_use]
     pub fn trace(&self) -> Option<Job> {
         let product = self.product.as_ref()?;
-        Some(Job::new(&product.trace).arg("--quiet").env("VR_THE_SOURCE", &product.store))
+        Some(Job::new(&product.trace).arg("--summary").env("VR_THE_SOURCE", &product.store))
     }
 
     /// `vrift ingest DIR --name REF`.

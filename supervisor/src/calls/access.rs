@@ -1,6 +1,6 @@
 //! access, faccessat, faccessat2: the mode bits against the caller's ids.
 
-use super::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Call, Verdict};
+use super::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Call, Empty, Verdict};
 use crate::access::{WRITE, may};
 use crate::listener::Answer;
 use crate::resolve::Found;
@@ -18,7 +18,7 @@ pub fn handle(call: &Call<'_>, at: At, flags: Option<u8>) -> Result<Verdict, Err
         return Err(Errno::EINVAL);
     }
     let follow = flags & AT_SYMLINK_NOFOLLOW == 0;
-    let Some(found) = call.find_or_empty(at, follow, flags & AT_EMPTY_PATH != 0)? else {
+    let Some(found) = call.find_or_empty(at, follow, Empty::flag(flags, Empty::Yes))? else {
         return match call.node_of_descriptor(call.dirfd(at))? {
             Some(node) => decide(call, node, mode.unsigned_abs()),
             None => Ok(Verdict::CONTINUE),

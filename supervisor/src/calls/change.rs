@@ -1,10 +1,16 @@
 //! truncate, chmod, chown, utimes, setxattr and their like: changing what a name stands for.
 
-use super::{AT_EMPTY_PATH, Call, Verdict};
-use crate::resolve::Found;
+use super::arguments::{self, Arguments};
+use super::{Call, Empty, Verdict};
+use crate::access;
+use crate::listener::Answer;
+use crate::resolve::{AT_FDCWD, Found};
 use crate::table::{At, Follow};
 use vrift_policy::{Errno, Operation, Outcome};
 use vrift_projection::NodeRef;
+
+/// The call has nothing to do.
+const DONE: Verdict = Verdict::Answer(Answer::Value(0));
 
 /// By path; an empty or null path may mean the descriptor.
 pub fn by_path(
@@ -15,34 +21,73 @@ pub fn by_path(
     empty: Option<u8>,
     null_is_fd: bool,
 ) -> Result<Verdict, Errno> {
-    let empty = empty.is_some_and(|i| call.caller.int(i) & AT_EMPTY_PATH != 0);
-    if null_is_fd && call.caller.arg(at.path) == 0 {
-        return by_number(call, call.dirfd(at), op);
+    let arguments = match arguments::before_changing(call, at, op, empty) {
+        Ok(Arguments { idle: true, .. }) => {
+            return call.unless_real(at, call.follows(follow), Ok(DONE));
+        }
+        Ok(arguments) => arguments,
+        Err(e) => return call.unless_real(at, call.follows(follow), Err(e)),
+    };
+    // Of a null path utimensat makes the descriptor, and the calls for attributes an empty one.
+    let attributes = matches!(op, Operation::SetXattr | Operation::RemoveXattr);
+    let given = if null_is_fd && attributes { Empty::OrNull } else { Empty::Yes };
+    let empty = empty.map_or(Empty::No, |i| Empty::flag(call.caller.int(i), given));
+    if null_is_fd && !attributes && call.caller.arg(at.path) == 0 && call.dirfd(at) != AT_FDCWD {
+        return by_number(call, call.dirfd(at), op, arguments);
     }
     let Some(found) = call.find_or_empty(at, call.follows(follow), empty)? else {
-        return by_number(call, call.dirfd(at), op);
+        if attributes && call.dirfd(at) == AT_FDCWD {
+            return Err(Errno::EBADF);
+        }
+        return by_number(call, call.dirfd(at), op, arguments);
     };
     match found {
         Found::Kernel(_) | Found::Magic(_) => Ok(Verdict::CONTINUE),
         Found::Foreign(path) => Ok(Verdict::Redirect(vec![(at.path, path)])),
         Found::Missing { .. } => Err(Errno::ENOENT),
-        Found::Node(node) => refuse(call, node, op),
+        Found::Node(node) => refuse(call, node, op, arguments),
     }
 }
 
 /// By the descriptor in argument 0.
 pub fn by_descriptor(call: &Call<'_>, op: Operation) -> Result<Verdict, Errno> {
-    by_number(call, call.caller.int(0), op)
-}
-
-fn by_number(call: &Call<'_>, fd: i32, op: Operation) -> Result<Verdict, Errno> {
-    match call.node_of_descriptor(fd)? {
-        Some(node) => refuse(call, node, op),
+    const NUMBER: At = At { dirfd: None, path: 0 };
+    match call.node_of_descriptor(call.caller.int(0))? {
+        Some(node) => {
+            let arguments = arguments::before_changing(call, NUMBER, op, None)?;
+            refuse(call, node, op, arguments)
+        }
         None => Ok(Verdict::CONTINUE),
     }
 }
 
-fn refuse(call: &Call<'_>, node: NodeRef, op: Operation) -> Result<Verdict, Errno> {
+fn by_number(
+    call: &Call<'_>,
+    fd: i32,
+    op: Operation,
+    arguments: Arguments,
+) -> Result<Verdict, Errno> {
+    match call.node_of_descriptor(fd)? {
+        Some(node) => refuse(call, node, op, arguments),
+        None => Ok(Verdict::CONTINUE),
+    }
+}
+
+fn refuse(
+    call: &Call<'_>,
+    node: NodeRef,
+    op: Operation,
+    arguments: Arguments,
+) -> Result<Verdict, Errno> {
+    if let Some(e) = arguments.after_look_up {
+        return Err(e);
+    }
+    let target = call.job.target(node)?;
+    if op.permission_first(target).is_some()
+        && !access::may(call.job, call.caller, &call.job.attr(node)?, access::WRITE)
+    {
+        return Err(Errno::EACCES);
+    }
     match call.job.decide(op, node)? {
         // Nothing that changes an inode is ever served from a store.
         Outcome::Serve => Err(Errno::EROFS),

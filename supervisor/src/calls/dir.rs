@@ -12,9 +12,13 @@ use crate::listener::Answer;
 use crate::sys::proc::PathBuffer;
 use crate::sys::process::{descriptor_of_task, getdents64};
 use crate::table::Arch;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
 use nix::unistd::{Whence, lseek};
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use vrift_policy::Errno;
 use vrift_projection::NodeRef;
 use vrift_store::NodeKind;
@@ -116,7 +120,12 @@ fn real(
     let stream = descriptor_of_task(call.caller.tid, fd).map_err(job_errno)?;
     call.caller.confirm()?;
     let first = lseek(&stream, 0, Whence::SeekCur).map_err(job_errno)? == 0;
-    let room: usize = if first { added.iter().map(|a| record_len(a.name.len())).sum() } else { 0 };
+    // A mount point that has a directory below it stands in that one's place; the others come
+    // with the first batch.
+    let (placed, loose): (Vec<&Added>, Vec<&Added>) = added.iter().partition(|a| {
+        fstatat(&stream, OsStr::from_bytes(&a.name), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    });
+    let room: usize = if first { loose.iter().map(|a| record_len(a.name.len())).sum() } else { 0 };
     if count < room + LARGEST {
         return Err(Errno::EINVAL);
     }
@@ -127,14 +136,17 @@ fn real(
         let mut position = 0;
         for entry in Parsed::all(&batch[..n]) {
             position = entry.off;
-            if !removed.contains(entry.name)
-                && !records.push(entry.ino, entry.off, entry.kind, entry.name)
-            {
+            let over = placed.iter().find(|a| a.name == entry.name);
+            if over.is_none() && removed.contains(entry.name) {
+                continue;
+            }
+            let (ino, kind) = over.map_or((entry.ino, entry.kind), |a| (a.ino, libc::DT_DIR));
+            if !records.push(ino, entry.off, kind, entry.name) {
                 return Err(Errno::EINVAL);
             }
         }
         if first {
-            for a in added {
+            for a in &loose {
                 if !records.push(a.ino, position, libc::DT_DIR, &a.name) {
                     return Err(Errno::EINVAL);
                 }

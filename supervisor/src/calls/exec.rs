@@ -16,7 +16,7 @@ use crate::program::{Kind, inspect};
 use crate::resolve::{AT_FDCWD, Found, resolve};
 use crate::rewrite;
 use crate::stack;
-use crate::table::Arch;
+use crate::table::{Arch, At};
 use crate::twin::{Interpreter, key_of_real};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -115,14 +115,15 @@ fn plan(call: &Call<'_>, at: bool) -> Result<Option<Plan>, Errno> {
     let first = u8::from(at);
     let dirfd = if at { caller.int(0) } else { AT_FDCWD };
     let flags = if at { caller.int(4) } else { 0 };
-    if job.projection.mounts().is_empty() {
-        job.counters.execs.fetch_add(1, Relaxed);
-        return Ok(None);
-    }
     let address = caller.arg(first);
     let mut buf = [0u8; PATH_MAX];
     let path = caller.read_path(address, &mut buf)?;
     let empty = address + path.len() as u64;
+    if flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
+        // Refused before the path is looked at; of a real one the kernel says so itself.
+        let at = At { dirfd: Some(0), path: first };
+        return call.unless_real(at, true, Err(Errno::EINVAL)).map(|_| None);
+    }
     let (found, name) = if path.is_empty() {
         if flags & AT_EMPTY_PATH == 0 {
             return Err(Errno::ENOENT);
@@ -156,9 +157,6 @@ fn plan(call: &Call<'_>, at: bool) -> Result<Option<Plan>, Errno> {
             (Link::Real(OsStr::from_bytes(&path).into()), false)
         }
     };
-    if flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 && matches!(link, Link::Node(_)) {
-        return Err(Errno::EINVAL);
-    }
     let Some((file, prefix)) = follow_chain(call, link, &name, outside)? else { return Ok(None) };
     job.counters.execs.fetch_add(1, Relaxed);
     Ok(Some(Plan { file, prefix, name, empty }))

@@ -1,8 +1,15 @@
 //! link, linkat: no blob ever gains a name.
 
-use super::{AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, Call, Verdict, make::note_link, rename::side};
-use crate::resolve::Found;
+use super::make::{new_name, note_link};
+use super::{AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, Call, Empty, Verdict};
+use crate::caller::job_errno;
+use crate::job::Job;
+use crate::resolve::holder::{Held, Holder, Last, must_be_directory};
+use crate::resolve::{Found, RealPlace};
 use crate::table::At;
+use nix::sys::stat::{lstat, stat};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use vrift_policy::{Errno, Side, Target, decide_link};
 
 /// Answers the family.
@@ -12,46 +19,18 @@ pub fn handle(call: &Call<'_>, old: At, new: At, flags: Option<u8>) -> Result<Ve
         return Err(Errno::EINVAL);
     }
     let follow = flags & AT_SYMLINK_FOLLOW != 0;
-    let from = match call.find_or_empty(old, follow, flags & AT_EMPTY_PATH != 0)? {
+    let from = match call.find_or_empty(old, follow, Empty::flag(flags, Empty::Yes))? {
         Some(found) => found,
         None => match call.node_of_descriptor(call.dirfd(old))? {
             Some(node) => Found::Node(node),
-            None => Found::Kernel(crate::resolve::RealPlace::default()),
+            None => Found::Kernel(RealPlace::default()),
         },
     };
-    let to = call.find(new, false)?;
-    let from_side = match &from {
-        // Here the object counts, not who holds its name: a mount point is a projected directory.
-        Found::Node(node) => Side::Projected { mount: node.mount, target: call.job.target(*node)? },
-        other => side(call, other)?,
-    };
-    let to_side = side(call, &to)?;
-    if let (Side::Real(Target::File), Side::Projected { .. }) = (from_side, to_side)
-        && let Found::Kernel(place) = &from
-        && place.path.as_deref().is_some_and(|p| !exists(p))
-    {
-        return Err(Errno::ENOENT);
+    let to = call.find(new, false);
+    if !matches!((&from, &to), (Found::Kernel(_), Ok(Found::Kernel(_)))) {
+        across(call, old, (&from, follow), || call.held(new))?;
     }
-    if let (Side::Projected { .. }, Side::Real(_), Found::Kernel(place)) = (from_side, to_side, &to)
-        && new_name_exists(call, new, place)
-    {
-        return Err(Errno::EEXIST);
-    }
-    // A real new name is looked at above; for the table it is missing then.
-    let to_side = match to_side {
-        Side::Real(Target::File) => Side::Real(Target::Missing),
-        other => other,
-    };
-    if let Some(e) = decide_link(from_side, to_side) {
-        let path = match &from {
-            Found::Node(node) => call.job.path(*node),
-            _ => match &to {
-                Found::Node(node) | Found::Missing { parent: node, .. } => call.job.path(*node),
-                _ => Vec::new(),
-            },
-        };
-        return Err(call.job.refused(call.row.name, e, path));
-    }
+    let to = to?;
     let mut paths = Vec::new();
     for (at, found) in [(old, &from), (new, &to)] {
         if let Found::Foreign(path) = found {
@@ -68,11 +47,76 @@ pub fn handle(call: &Call<'_>, old: At, new: At, flags: Option<u8>) -> Result<Ve
     Ok(Verdict::CONTINUE)
 }
 
-fn exists(path: &[u8]) -> bool {
-    use std::os::unix::ffi::OsStrExt;
-    nix::sys::stat::lstat(std::ffi::OsStr::from_bytes(path)).is_ok()
+/// What do_linkat() of fs/namei.c says where one side is projected: of the old name, then of the
+/// place of the new one, then of the edge between them.
+fn across(
+    call: &Call<'_>,
+    old_at: At,
+    (from, follow): (&Found, bool),
+    to: impl FnOnce() -> Result<Held, Errno>,
+) -> Result<(), Errno> {
+    let job = call.job;
+    let old = match from {
+        Found::Missing { .. } => return Err(Errno::ENOENT),
+        // Here the object counts, not who holds its name: a mount point is a projected directory.
+        Found::Node(node) => Side::Projected { mount: node.mount, target: job.target(*node)? },
+        Found::Kernel(RealPlace { path: Some(path), .. }) | Found::Foreign(path) => {
+            must_be_there(path, follow)?;
+            Side::Real(Target::File)
+        }
+        Found::Kernel(place) => {
+            if let Some(path) = call.real_path(old_at, place) {
+                must_be_there(&path, follow)?;
+            }
+            Side::Real(Target::File)
+        }
+        Found::Magic(_) => Side::Real(Target::File),
+    };
+    let to = &to()?;
+    let (new, spoken_of) = match &to.holder {
+        Holder::Node(parent) => {
+            let (target, node) = new_name(call, to, *parent, false)?;
+            (Side::Projected { mount: parent.mount, target }, job.path(node))
+        }
+        Holder::Real { path: dir, .. } => {
+            if matches!(old, Side::Real(_)) {
+                return Ok(());
+            }
+            (Side::Real(real_new_name(job, to, dir.as_deref())?), job_path(job, from))
+        }
+    };
+    match decide_link(old, new) {
+        Some(e) => Err(job.refused(call.row.name, e, spoken_of)),
+        None => Ok(()),
+    }
 }
 
-fn new_name_exists(call: &Call<'_>, at: At, place: &crate::resolve::RealPlace) -> bool {
-    call.real_path(at, place).is_some_and(|path| exists(&path))
+fn job_path(job: &Job, found: &Found) -> Vec<u8> {
+    match found {
+        Found::Node(node) => job.path(*node),
+        _ => Vec::new(),
+    }
+}
+
+/// What is in the place of a new name in a real directory.
+fn real_new_name(job: &Job, to: &Held, dir: Option<&[u8]>) -> Result<Target, Errno> {
+    let Some(dir) = dir else { return Ok(Target::Missing) };
+    must_be_directory(dir)?;
+    let Last::Name { slash } = to.last else { return Err(Errno::EEXIST) };
+    if job.projection.covered(dir, &to.name).is_some() {
+        return Err(Errno::EEXIST);
+    }
+    match must_be_there(&to.path_in(dir.to_vec()), false) {
+        Ok(()) => Err(Errno::EEXIST),
+        // procfs looks names up that it can't make.
+        Err(Errno::ENOENT) if slash || dir.starts_with(b"/proc/") => Err(Errno::ENOENT),
+        Err(Errno::ENOENT) => Ok(Target::Missing),
+        Err(e) => Err(e),
+    }
+}
+
+fn must_be_there(path: &[u8], follow: bool) -> Result<(), Errno> {
+    let path = OsStr::from_bytes(path);
+    let found = if follow { stat(path) } else { lstat(path) };
+    found.map(drop).map_err(job_errno)
 }

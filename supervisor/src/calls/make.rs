@@ -1,41 +1,59 @@
 //! mkdir, mknod, symlink: making a new name.
 
-use super::{Call, Verdict};
+use super::{Call, Verdict, arguments};
+use crate::resolve::holder::{Held, Holder, Last};
 use crate::resolve::{Found, RealPlace, real_dirs::Known};
 use crate::table::At;
 use vrift_policy::{Errno, Operation, Outcome, Target, decide};
+use vrift_projection::NodeRef;
 
 /// Answers calls that make the name at `at`.
 pub fn handle(call: &Call<'_>, at: At, op: Operation) -> Result<Verdict, Errno> {
     let job = call.job;
-    match call.find(at, false)? {
-        Found::Kernel(place) => {
+    if let Err(e) = arguments::before_making(call, op) {
+        return call.unless_real(at, false, Err(e));
+    }
+    match call.find(at, false) {
+        Ok(Found::Kernel(place)) => {
             if op == Operation::MakeSymlink {
                 note_link(call, at, &place);
             }
             Ok(Verdict::CONTINUE)
         }
-        Found::Magic(_) => Ok(Verdict::CONTINUE),
-        Found::Foreign(path) => Ok(Verdict::Redirect(vec![(at.path, path)])),
-        Found::Missing { parent, name, slash } => {
-            // `new/` is fine for a directory and ENOENT for anything else (filename_create()).
-            if slash && op != Operation::MakeDirectory {
-                return Err(Errno::ENOENT);
+        Ok(Found::Magic(_)) => Ok(Verdict::CONTINUE),
+        found => {
+            let held = call.held(at)?;
+            if let Holder::Node(parent) = held.holder {
+                let (target, node) =
+                    new_name(call, &held, parent, op == Operation::MakeDirectory)?;
+                return match decide(op, job.mode(parent), target) {
+                    Outcome::Serve => Err(Errno::EROFS),
+                    Outcome::Refuse(e) => Err(job.refused(call.row.name, e, job.path(node))),
+                };
             }
-            match decide(op, job.mode(parent), Target::Missing) {
-                Outcome::Serve => Err(Errno::EROFS),
-                Outcome::Refuse(e) => {
-                    let mut path = job.path(parent);
-                    path.push(b'/');
-                    path.extend_from_slice(&name);
-                    Err(job.refused(call.row.name, e, path))
-                }
+            match (held.mount_point(job), held.foreign()) {
+                (Some(_), _) => Err(Errno::EEXIST),
+                (None, Some(path)) => Ok(Verdict::Redirect(vec![(at.path, path)])),
+                (None, None) => found.map(|_| Verdict::CONTINUE),
             }
         }
-        Found::Node(node) => match job.decide(op, node)? {
-            Outcome::Serve => Err(Errno::EROFS),
-            Outcome::Refuse(e) => Err(job.refused(call.row.name, e, job.path(node))),
-        },
+    }
+}
+
+/// What is in the place of a new name in the projected directory `parent`, as filename_create()
+/// of fs/namei.c finds it; the node to speak of is it, or the directory.
+pub fn new_name(
+    call: &Call<'_>,
+    held: &Held,
+    parent: NodeRef,
+    directory: bool,
+) -> Result<(Target, NodeRef), Errno> {
+    let Last::Name { slash } = held.last else { return Err(Errno::EEXIST) };
+    match held.child(call.job, parent)? {
+        Some(child) => Ok((call.job.target(child)?, child)),
+        // `new/` is fine for a directory, and ENOENT for anything else.
+        None if slash && !directory => Err(Errno::ENOENT),
+        None => Ok((Target::Missing, parent)),
     }
 }
 

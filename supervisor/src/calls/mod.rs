@@ -2,6 +2,7 @@
 //! anything but the kernel, and never touches what the caller may not.
 
 mod access;
+mod arguments;
 mod change;
 mod chdir;
 mod cwd;
@@ -11,6 +12,7 @@ mod link;
 mod make;
 mod maps;
 mod open;
+mod open_flags;
 mod readlink;
 mod remove;
 mod rename;
@@ -24,6 +26,7 @@ use crate::caller::{Caller, PATH_MAX};
 use crate::job::{Job, Spot};
 use crate::listener::{Answer, Pending};
 use crate::receiver::Pool;
+use crate::resolve::holder::{self, Held};
 use crate::resolve::{AT_FDCWD, Found, RealPlace, resolve};
 use crate::rewrite;
 use crate::sys::proc::PathBuffer;
@@ -64,6 +67,24 @@ impl Verdict {
     pub const CONTINUE: Verdict = Verdict::Answer(Answer::Continue);
 }
 
+/// May a path be empty, and mean the descriptor before it?
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Empty {
+    /// No: ENOENT.
+    No,
+    /// Yes; a null pointer is EFAULT.
+    Yes,
+    /// Yes, and a null pointer means the same (since 6.11).
+    OrNull,
+}
+
+impl Empty {
+    /// As the flag `AT_EMPTY_PATH` says.
+    fn flag(flags: i32, given: Empty) -> Empty {
+        if flags & AT_EMPTY_PATH != 0 { given } else { Empty::No }
+    }
+}
+
 impl From<Errno> for Verdict {
     fn from(e: Errno) -> Verdict {
         Verdict::Answer(Answer::Fail(e))
@@ -73,6 +94,11 @@ impl From<Errno> for Verdict {
 /// Answers one notification.
 pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
     use Handler as H;
+    if call.job.projection.mounts().is_empty() {
+        // Nothing is projected: the call is only counted.
+        count(call);
+        return pending.answer(&Answer::Continue);
+    }
     let verdict = match call.row.handler {
         H::Open(form) => return open::handle(call, form, pending),
         H::ExecVe => return exec::handle(call, pending, false),
@@ -113,6 +139,19 @@ pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
     }
 }
 
+/// Counts a call of a job without mounts.
+fn count(call: &Call<'_>) {
+    let counters = &call.job.counters;
+    let counter = match call.row.handler {
+        Handler::ExecVe | Handler::ExecVeAt => &counters.execs,
+        Handler::Open(_) | Handler::Stat { .. } | Handler::Access { .. } | Handler::ReadLink(_) => {
+            &counters.look_ups
+        }
+        _ => return,
+    };
+    counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+}
+
 impl Call<'_> {
     /// Does the call follow a link that its path ends in?
     fn follows(&self, follow: Follow) -> bool {
@@ -136,19 +175,48 @@ impl Call<'_> {
         resolve(self.job, self.caller, self.dirfd(at), path, follow)
     }
 
-    /// Like [`find`](Call::find), where an empty or null path may mean the descriptor itself:
-    /// None says that it does.
-    fn find_or_empty(&self, at: At, follow: bool, empty: bool) -> Result<Option<Found>, Errno> {
+    /// Like [`find`](Call::find), where an empty path may mean the descriptor itself: None says
+    /// that it does.
+    fn find_or_empty(&self, at: At, follow: bool, empty: Empty) -> Result<Option<Found>, Errno> {
         let address = self.caller.arg(at.path);
-        if empty && address == 0 {
+        if empty == Empty::OrNull && address == 0 {
             return Ok(None);
         }
         let mut buf = [0u8; PATH_MAX];
         let path = self.caller.read_path(address, &mut buf)?;
-        if empty && path.is_empty() {
+        if empty != Empty::No && path.is_empty() {
             return Ok(None);
         }
         resolve(self.job, self.caller, self.dirfd(at), path, follow).map(Some)
+    }
+
+    /// What the kernel says before it looks at the path: `answer` for anything but a real path, of
+    /// which it says so itself.
+    fn unless_real(
+        &self,
+        at: At,
+        follow: bool,
+        answer: Result<Verdict, Errno>,
+    ) -> Result<Verdict, Errno> {
+        match self.find(at, follow) {
+            Ok(Found::Kernel(_) | Found::Magic(_)) => Ok(Verdict::CONTINUE),
+            Ok(Found::Foreign(path)) => Ok(Verdict::Redirect(vec![(at.path, path)])),
+            _ => answer,
+        }
+    }
+
+    /// Is the path argument null or the empty string?
+    fn path_is_empty(&self, at: At) -> bool {
+        let address = self.caller.arg(at.path);
+        let mut first = [1u8];
+        address == 0 || (self.caller.read_exact(address, &mut first).is_ok() && first == [0])
+    }
+
+    /// Who holds the name that a path argument ends in.
+    fn held(&self, at: At) -> Result<Held, Errno> {
+        let mut buf = [0u8; PATH_MAX];
+        let path = self.caller.read_path(self.caller.arg(at.path), &mut buf)?;
+        holder::held(self.job, self.caller, self.dirfd(at), path)
     }
 
     /// The absolute path of a real place that [`find`](Call::find) found for `at`, its last
@@ -189,7 +257,13 @@ impl Call<'_> {
 
 /// A call whose answer for anything projected is "there is no such thing here".
 fn lacking(call: &Call<'_>, at: At, follow: Follow, errno: Errno) -> Result<Verdict, Errno> {
-    match call.find_or_empty(at, call.follows(follow), true)? {
+    const HANDLE_FLAGS: i32 = 0x1603; // FOLLOW, EMPTY_PATH, and those of name_to_handle_at alone
+    if let Follow::OnlyIf(flags) = follow
+        && call.caller.int(flags) & !HANDLE_FLAGS != 0
+    {
+        return call.unless_real(at, call.follows(follow), Err(Errno::EINVAL));
+    }
+    match call.find_or_empty(at, call.follows(follow), Empty::OrNull)? {
         None => match call.node_of_descriptor(call.dirfd(at))? {
             Some(_) => Err(errno),
             None => Ok(Verdict::CONTINUE),

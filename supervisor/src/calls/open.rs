@@ -1,27 +1,20 @@
 //! open, openat, openat2, creat: a fresh descriptor of the blob, or of the directory's stand-in.
 
+use super::open_flags::{self, Request};
 use super::{Call, Verdict, maps};
 use crate::access;
-use crate::caller::PATH_MAX;
+use crate::caller::{PATH_MAX, job_errno};
 use crate::listener::{Answer, Pending};
-use crate::resolve::{AT_FDCWD, Found, resolve};
+use crate::resolve::{Found, Way as Walked, resolve_in};
 use crate::rewrite;
 use crate::table::OpenForm;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 use vrift_policy::{Errno, Operation, Outcome, Target, decide};
 use vrift_projection::NodeRef;
 use vrift_store::{Hash, NodeKind};
-
-/// What the caller asked for.
-struct Request {
-    dirfd: i32,
-    path: u8,
-    flags: OFlag,
-    /// `RESOLVE_*` of openat2.
-    resolve: u64,
-}
 
 /// What is handed out.
 struct Opened {
@@ -32,17 +25,15 @@ struct Opened {
 
 /// Answers the open family.
 pub fn handle(call: &Call<'_>, form: OpenForm, pending: Pending<'_>) {
-    let outcome = request(call, form).and_then(|request| {
-        let close_on_exec = request.flags.contains(OFlag::O_CLOEXEC);
-        find(call, &request).map(|found| (found, close_on_exec, request.path))
-    });
-    match outcome {
+    let request = open_flags::request(call, form);
+    let close_on_exec = request.flags.contains(OFlag::O_CLOEXEC);
+    match find(call, &request) {
         Err(e) => pending.answer(&Answer::Fail(e)),
-        Ok((Way::Verdict(Verdict::Answer(answer)), ..)) => pending.answer(&answer),
-        Ok((Way::Verdict(Verdict::Redirect(paths)), ..)) => {
+        Ok(Way::Verdict(Verdict::Answer(answer))) => pending.answer(&answer),
+        Ok(Way::Verdict(Verdict::Redirect(paths))) => {
             rewrite::redirect(call, pending, &paths);
         }
-        Ok((Way::Opened(opened), close_on_exec, _)) => {
+        Ok(Way::Opened(opened)) => {
             let tid = call.caller.tid;
             let sent = pending.answer_descriptor(opened.fd.as_fd(), close_on_exec, |number| {
                 if let Some((node, hash)) = &opened.blob {
@@ -61,52 +52,20 @@ enum Way {
     Opened(Opened),
 }
 
-fn request(call: &Call<'_>, form: OpenForm) -> Result<Request, Errno> {
-    let caller = call.caller;
-    let plain = |dirfd, path, flags| Request {
-        dirfd,
-        path,
-        flags: OFlag::from_bits_retain(flags),
-        resolve: 0,
-    };
-    Ok(match form {
-        OpenForm::Open => plain(AT_FDCWD, 0, caller.int(1)),
-        OpenForm::Creat => plain(AT_FDCWD, 0, libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC),
-        OpenForm::OpenAt => plain(caller.int(0), 1, caller.int(2)),
-        OpenForm::OpenAt2 => {
-            // struct open_how, version 0: flags, mode, resolve.
-            let mut how = [0u8; 24];
-            if caller.arg(3) < 24 {
-                return Err(Errno::EINVAL);
-            }
-            caller.read_exact(caller.arg(2), &mut how)?;
-            let word = |i: usize| {
-                u64::from_ne_bytes([
-                    how[i],
-                    how[i + 1],
-                    how[i + 2],
-                    how[i + 3],
-                    how[i + 4],
-                    how[i + 5],
-                    how[i + 6],
-                    how[i + 7],
-                ])
-            };
-            let flags = i32::try_from(word(0)).map_err(|_| Errno::EINVAL)?;
-            Request { resolve: word(16), ..plain(caller.int(0), 1, flags) }
-        }
-    })
-}
-
 fn find(call: &Call<'_>, request: &Request) -> Result<Way, Errno> {
     let flags = request.flags;
-    let mut buf = [0u8; PATH_MAX];
-    let path = call.caller.read_path(call.caller.arg(request.path), &mut buf)?;
+    let at = request.at;
     let exclusive = flags.contains(OFlag::O_CREAT | OFlag::O_EXCL);
     let follow = !flags.contains(OFlag::O_NOFOLLOW) && !exclusive;
+    if let Some(e) = request.invalid {
+        return call.unless_real(at, follow, Err(e)).map(Way::Verdict);
+    }
+    let mut buf = [0u8; PATH_MAX];
+    let path = call.caller.read_path(call.caller.arg(at.path), &mut buf)?;
     let counters = &call.job.counters;
     counters.look_ups.fetch_add(1, Relaxed);
-    let found = resolve(call.job, call.caller, request.dirfd, path, follow)?;
+    let walk = Walked { follow, creates: flags.contains(OFlag::O_CREAT) };
+    let found = resolve_in(call.job, call.caller, call.dirfd(at), path, walk)?;
     if let Found::Kernel(place) = &found
         && let Some(path) = &place.path
         && maps::is_listing(path)
@@ -123,13 +82,11 @@ fn find(call: &Call<'_>, request: &Request) -> Result<Way, Errno> {
         // of the walk; callers of these flags fall back to openat where they are missing.
         return Err(Errno::ENOSYS);
     }
-    validate(flags)?;
     match found {
-        Found::Foreign(path) => Ok(Way::Verdict(Verdict::Redirect(vec![(request.path, path)]))),
-        Found::Missing { parent, name, slash } => {
+        Found::Foreign(path) => Ok(Way::Verdict(Verdict::Redirect(vec![(at.path, path)]))),
+        Found::Missing { parent, name, .. } => {
             let operation = operation(flags, Target::Missing);
             let errno = match decide(operation, call.job.mode(parent), Target::Missing) {
-                Outcome::Refuse(Errno::EROFS) if slash => Errno::EISDIR,
                 Outcome::Refuse(e) => e,
                 Outcome::Serve => Errno::ENOENT,
             };
@@ -145,18 +102,6 @@ fn find(call: &Call<'_>, request: &Request) -> Result<Way, Errno> {
         Found::Node(node) => open_node(call, node, flags).map(Way::Opened),
         Found::Kernel(_) | Found::Magic(_) => Ok(Way::Verdict(Verdict::CONTINUE)),
     }
-}
-
-/// What build_open_flags() of fs/open.c refuses before it looks at a path.
-fn validate(flags: OFlag) -> Result<(), Errno> {
-    let temp = flags.bits() & (libc::O_TMPFILE & !libc::O_DIRECTORY) != 0;
-    if temp && (!flags.contains(OFlag::O_DIRECTORY) || !writes(flags)) {
-        return Err(Errno::EINVAL);
-    }
-    if flags.contains(OFlag::O_CREAT | OFlag::O_DIRECTORY) {
-        return Err(Errno::EINVAL);
-    }
-    Ok(())
 }
 
 fn writes(flags: OFlag) -> bool {
@@ -200,7 +145,7 @@ fn open_node(call: &Call<'_>, node: NodeRef, flags: OFlag) -> Result<Opened, Err
     if operation.permission_first(target).is_some()
         || (operation == Operation::CreateWrite && target == Target::File && !truncates)
     {
-        let read = flags.bits() & libc::O_ACCMODE == libc::O_RDWR;
+        let read = flags.bits() & libc::O_ACCMODE != libc::O_WRONLY;
         let want = access::WRITE | if read { access::READ } else { 0 };
         if !access::may(job, call.caller, &attr, want) {
             return Err(Errno::EACCES);
@@ -213,19 +158,37 @@ fn open_node(call: &Call<'_>, node: NodeRef, flags: OFlag) -> Result<Opened, Err
     if !path_only && !access::may(job, call.caller, &attr, access::READ) {
         return Err(Errno::EACCES);
     }
+    if flags.contains(OFlag::O_NOATIME) && !access::owns(job, call.caller) {
+        return Err(Errno::EPERM);
+    }
     job.counters.opens.fetch_add(1, Relaxed);
+    // What fcntl(F_GETFL) shows later.
+    let shown = OFlag::O_APPEND
+        | OFlag::O_ASYNC
+        | OFlag::O_DIRECT
+        | OFlag::O_DIRECTORY
+        | OFlag::O_DSYNC
+        | OFlag::O_NOATIME
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_SYNC;
+    // An O_PATH descriptor can't be handed over: one for reading takes its place.
+    let wanted = if path_only { OFlag::O_NONBLOCK } else { flags & shown };
     match attr.kind {
-        NodeKind::Directory => Ok(Opened { fd: stand_in(call, node)?, blob: None }),
+        NodeKind::Directory => {
+            let fd = stand_in(call, node)?;
+            if wanted.contains(OFlag::O_DIRECTORY)
+                && wanted.difference(OFlag::O_DIRECTORY).is_empty()
+            {
+                return Ok(Opened { fd, blob: None });
+            }
+            let wanted = wanted | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+            let fd = openat(&fd, ".", wanted, Mode::empty()).map_err(job_errno)?;
+            Ok(Opened { fd, blob: None })
+        }
         NodeKind::File => {
             let hash = job.check(job.projection.blob(node))?.ok_or(Errno::EIO)?;
             // An O_PATH descriptor can't be handed over: one for reading takes its place.
-            let passed = OFlag::O_APPEND
-                | OFlag::O_ASYNC
-                | OFlag::O_DIRECT
-                | OFlag::O_DSYNC
-                | OFlag::O_NONBLOCK
-                | OFlag::O_SYNC;
-            let wanted = if path_only { OFlag::O_NONBLOCK } else { flags & passed };
             let fd = job.open_blob(&hash, OFlag::O_RDONLY | wanted)?;
             job.counters.content(node, attr.size);
             Ok(Opened { fd, blob: Some((node, hash)) })
@@ -240,6 +203,6 @@ pub fn stand_in(call: &Call<'_>, node: NodeRef) -> Result<OwnedFd, Errno> {
     let private = call.job.private.as_ref().ok_or(Errno::EIO)?;
     private.open_directory(node).map_err(|e| {
         call.job.counters.fail(format!("directory for a projected one: {e}"));
-        crate::caller::job_errno(e)
+        job_errno(e)
     })
 }

@@ -1,7 +1,7 @@
 //! readlink, readlinkat: projected links, and the magic links of /proc, which must speak of
 //! projected paths.
 
-use super::{Call, Verdict};
+use super::{Call, Empty, Verdict};
 use crate::job::Spot;
 use crate::listener::Answer;
 use crate::private::read_link_path;
@@ -19,7 +19,8 @@ pub fn handle(call: &Call<'_>, at: At) -> Result<Verdict, Errno> {
     }
     // An empty path means the descriptor's own link, which only an O_PATH descriptor has: the
     // kernel's business, as none of ours is one.
-    let Some(found) = call.find_or_empty(at, false, at.dirfd.is_some())? else {
+    let empty = if at.dirfd.is_some() { Empty::Yes } else { Empty::No };
+    let Some(found) = call.find_or_empty(at, false, empty)? else {
         return Ok(Verdict::CONTINUE);
     };
     let job = call.job;

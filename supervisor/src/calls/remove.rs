@@ -1,6 +1,7 @@
 //! unlink, rmdir, unlinkat.
 
 use super::{Call, Verdict};
+use crate::resolve::holder::{Holder, Last};
 use crate::resolve::{Found, RealPlace};
 use crate::table::At;
 use vrift_policy::{Errno, Operation, Outcome, Target, decide};
@@ -19,9 +20,8 @@ pub fn handle(call: &Call<'_>, at: At, op: Operation, flags: Option<u8>) -> Resu
             op = Operation::RemoveDirectory;
         }
     }
-    last_component(call, at, op)?;
-    match call.find(at, false)? {
-        Found::Kernel(place) => {
+    match call.find(at, false) {
+        Ok(Found::Kernel(place)) => {
             if let Some(path) = &place.path
                 && job.projection.real_holds_mount_point(path)
                 && let Outcome::Refuse(e) =
@@ -32,42 +32,43 @@ pub fn handle(call: &Call<'_>, at: At, op: Operation, flags: Option<u8>) -> Resu
             forget(call, at, &place, op);
             Ok(Verdict::CONTINUE)
         }
-        Found::Magic(_) => Ok(Verdict::CONTINUE),
-        Found::Foreign(path) => Ok(Verdict::Redirect(vec![(at.path, path)])),
-        Found::Missing { parent, name, .. } => {
-            match decide(op, job.mode(parent), Target::Missing) {
-                Outcome::Serve => Err(Errno::EROFS),
-                Outcome::Refuse(e) => {
-                    let mut path = job.path(parent);
-                    path.push(b'/');
-                    path.extend_from_slice(&name);
-                    Err(job.refused(call.row.name, e, path))
-                }
+        Ok(Found::Magic(_)) => Ok(Verdict::CONTINUE),
+        found => {
+            let held = call.held(at)?;
+            last_component(held.last, op)?;
+            if let Holder::Node(parent) = held.holder {
+                // The name itself is not looked at before the answer.
+                let target = match job.projection.lookup(parent, &held.name) {
+                    Ok(Some(node)) => job.target(node)?,
+                    _ => Target::Missing,
+                };
+                let e = match decide(op, job.mode(parent), target) {
+                    Outcome::Serve => Errno::EROFS,
+                    Outcome::Refuse(e) => e,
+                };
+                return Err(job.refused(call.row.name, e, held.path_in(job.path(parent))));
+            }
+            match (held.mount_point(job), held.foreign()) {
+                (Some(node), _) => match job.decide(op, node)? {
+                    Outcome::Serve => Err(Errno::EROFS),
+                    Outcome::Refuse(e) => Err(job.refused(call.row.name, e, job.path(node))),
+                },
+                (None, Some(path)) => Ok(Verdict::Redirect(vec![(at.path, path)])),
+                // A real link that leads here is no less real with a slash after it.
+                (None, None) => found.map(|_| Verdict::CONTINUE),
             }
         }
-        Found::Node(node) => match job.decide(op, node)? {
-            Outcome::Serve => Err(Errno::EROFS),
-            Outcome::Refuse(e) => Err(job.refused(call.row.name, e, job.path(node))),
-        },
     }
 }
 
-/// What do_rmdir() and do_unlinkat() say of `.`, `..` and `/` as the last component; only asked
-/// where the path is projected, as the kernel says it of its own.
-fn last_component(call: &Call<'_>, at: At, op: Operation) -> Result<(), Errno> {
-    let mut buf = [0u8; crate::caller::PATH_MAX];
-    let path = call.caller.read_path(call.caller.arg(at.path), &mut buf)?;
-    let end = path.iter().rposition(|&b| b != b'/').map_or(0, |n| n + 1);
-    let start = path[..end].iter().rposition(|&b| b == b'/').map_or(0, |n| n + 1);
-    let errno = match (&path[start..end], op) {
-        (b".", Operation::RemoveDirectory) => Errno::EINVAL,
-        (b"..", Operation::RemoveDirectory) => Errno::ENOTEMPTY,
-        (b"." | b"..", _) => Errno::EISDIR,
-        _ => return Ok(()),
-    };
-    match call.find(at, false)? {
-        Found::Node(_) | Found::Missing { .. } => Err(errno),
-        _ => Ok(()),
+/// What do_rmdir() and do_unlinkat() say of `.`, `..` and `/` as the last component.
+fn last_component(last: Last, op: Operation) -> Result<(), Errno> {
+    match (last, op) {
+        (Last::Name { .. }, _) => Ok(()),
+        (Last::Dot, Operation::RemoveDirectory) => Err(Errno::EINVAL),
+        (Last::DotDot, Operation::RemoveDirectory) => Err(Errno::ENOTEMPTY),
+        (Last::Root, Operation::RemoveDirectory) => Err(Errno::EBUSY),
+        _ => Err(Errno::EISDIR),
     }
 }
 

@@ -1,6 +1,8 @@
 //! rename, renameat, renameat2: across the edge EXDEV, inside EROFS.
 
 use super::{Call, Verdict, make::note_link};
+use crate::listener::Answer;
+use crate::resolve::holder::{Held, Holder, Last, must_be_directory};
 use crate::resolve::{Found, RealPlace};
 use crate::table::At;
 use nix::sys::stat::{SFlag, lstat};
@@ -12,63 +14,122 @@ use vrift_policy::{Errno, RenameFlags, Side, Target, decide_rename};
 pub fn handle(call: &Call<'_>, old: At, new: At, flags: Option<u8>) -> Result<Verdict, Errno> {
     let flags = flags
         .map_or(RenameFlags::NONE, |i| RenameFlags::from_raw(call.caller.int(i).cast_unsigned()));
-    let (from, to) = (call.find(old, false)?, call.find(new, false)?);
-    let (a, b) = (side(call, &from)?, side(call, &to)?);
-    if let Some(e) = decide_rename(a, b, flags) {
-        let path = path_of(call, &from).or_else(|| path_of(call, &to)).unwrap_or_default();
+    let (from, to) = (call.find(old, false), call.find(new, false));
+    if let (Ok(Found::Kernel(a)), Ok(Found::Kernel(b))) = (&from, &to)
+        && !holds(call, a)
+        && !holds(call, b)
+    {
+        notice(call, (old, a), (new, b));
+        return Ok(Verdict::CONTINUE);
+    }
+    // Any two real places will do: only the flags are asked about.
+    let nowhere = Side::Real(Target::File);
+    if decide_rename(nowhere, nowhere, flags).is_some() {
+        return Err(Errno::EINVAL);
+    }
+    let (a, b) = (call.held(old)?, call.held(new)?);
+    if let Some(e) = answer(call, &a, &b, flags)? {
+        let path = match (&a.holder, &b.holder) {
+            (Holder::Node(node), _) => a.path_in(call.job.path(*node)),
+            (_, Holder::Node(node)) => b.path_in(call.job.path(*node)),
+            (Holder::Real { path, .. }, _) => a.path_in(path.clone().unwrap_or_default()),
+        };
         return Err(call.job.refused(call.row.name, e, path));
     }
-    let mut paths = Vec::new();
-    for (at, found) in [(old, &from), (new, &to)] {
-        match found {
-            Found::Foreign(path) => paths.push((at.path, path.clone())),
-            Found::Kernel(place) => {
-                note_link(call, at, place);
-                if at == old && is_directory(call, at, place) {
-                    call.job.real_dirs.clear();
-                }
-            }
-            _ => {}
-        }
+    if a.name == b.name && real_path(&a).is_some() && real_path(&a) == real_path(&b) {
+        // The same name: nothing is done, even to a mount point.
+        return Ok(Verdict::Answer(Answer::Value(0)));
     }
+    // Real on both sides, and seldom come here: what is known of real directories starts anew.
+    call.job.real_dirs.clear();
+    let paths: Vec<(u8, Vec<u8>)> = [(old, &a), (new, &b)]
+        .iter()
+        .filter_map(|(at, held)| Some((at.path, held.foreign()?)))
+        .collect();
     if paths.is_empty() { Ok(Verdict::CONTINUE) } else { Ok(Verdict::Redirect(paths)) }
 }
 
-/// One side in the words of the decision table.
-pub fn side(call: &Call<'_>, found: &Found) -> Result<Side, Errno> {
-    Ok(match found {
-        Found::Kernel(_) | Found::Magic(_) => {
-            let path = match found {
-                Found::Kernel(place) => place.path.as_deref(),
-                _ => None,
-            };
-            let holds = path.is_some_and(|p| call.job.projection.real_holds_mount_point(p));
-            // What else it is only matters where a mount point is on the other side, and then
-            // the kernel would say EBUSY whatever it is: a file is as good as any.
-            Side::Real(if holds { Target::MountPoint } else { Target::File })
-        }
-        Found::Foreign(_) => Side::Real(Target::File),
-        Found::Missing { parent, .. } => {
-            Side::Projected { mount: parent.mount, target: Target::Missing }
-        }
-        Found::Node(node) => match call.job.target(*node)? {
-            Target::MountPoint => Side::Real(Target::MountPoint),
-            target => Side::Projected { mount: node.mount, target },
-        },
-    })
+fn holds(call: &Call<'_>, place: &RealPlace) -> bool {
+    place.path.as_ref().is_some_and(|path| call.job.projection.real_holds_mount_point(path))
 }
 
-fn path_of(call: &Call<'_>, found: &Found) -> Option<Vec<u8>> {
-    match found {
-        Found::Node(node) => Some(call.job.path(*node)),
-        Found::Missing { parent, name, .. } => {
-            let mut path = call.job.path(*parent);
-            path.push(b'/');
-            path.extend_from_slice(name);
-            Some(path)
+/// Both names are the kernel's: what changes with them in what is known of real directories.
+fn notice(call: &Call<'_>, (old, a): (At, &RealPlace), (new, b): (At, &RealPlace)) {
+    note_link(call, old, a);
+    note_link(call, new, b);
+    if is_directory(call, old, a) {
+        call.job.real_dirs.clear();
+    }
+}
+
+/// What do_renameat2() of fs/namei.c says: of the directories that hold the names, then of the
+/// edge between them, of `.` and `..`, and only then of the names.
+fn answer(
+    call: &Call<'_>,
+    from: &Held,
+    to: &Held,
+    flags: RenameFlags,
+) -> Result<Option<Errno>, Errno> {
+    if let (Holder::Real { .. }, Holder::Real { .. }) = (&from.holder, &to.holder) {
+        if real_path(from) == real_path(to) && from.name == to.name && flags == RenameFlags::NONE {
+            return Ok(None);
         }
+        let sides = (real_side(call, from), real_side(call, to));
+        let decided = decide_rename(sides.0, sides.1, flags);
+        if decided.is_some() {
+            dots(from, to, flags)?;
+        }
+        return Ok(decided);
+    }
+    for held in [from, to] {
+        if let Holder::Real { path: Some(path), .. } = &held.holder {
+            must_be_directory(path)?;
+        }
+    }
+    let side = |held: &Held| match held.holder {
+        Holder::Node(node) => Side::Projected { mount: node.mount, target: Target::Missing },
+        Holder::Real { .. } => Side::Real(Target::Missing),
+    };
+    let decided = decide_rename(side(from), side(to), flags);
+    if decided != Some(Errno::EXDEV) {
+        dots(from, to, flags)?;
+    }
+    Ok(decided)
+}
+
+/// `.`, `..` and `/` can't be renamed.
+fn dots(from: &Held, to: &Held, flags: RenameFlags) -> Result<(), Errno> {
+    if !matches!(from.last, Last::Name { .. }) {
+        return Err(Errno::EBUSY);
+    }
+    if !matches!(to.last, Last::Name { .. }) {
+        let keeps = flags == RenameFlags::NO_REPLACE;
+        return Err(if keeps { Errno::EEXIST } else { Errno::EBUSY });
+    }
+    Ok(())
+}
+
+/// The path of a name in a real directory.
+fn real_path(held: &Held) -> Option<Vec<u8>> {
+    match &held.holder {
+        Holder::Real { path: Some(dir), .. } => Some(held.path_in(dir.clone())),
         _ => None,
     }
+}
+
+/// A name in a real directory in the words of the decision table.
+fn real_side(call: &Call<'_>, held: &Held) -> Side {
+    let Some(path) = real_path(held) else { return Side::Real(Target::File) };
+    if held.mount_point(call.job).is_some() || call.job.projection.real_holds_mount_point(&path) {
+        return Side::Real(Target::MountPoint);
+    }
+    Side::Real(match lstat(OsStr::from_bytes(&path)) {
+        Ok(s) if SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR => {
+            Target::Directory
+        }
+        Ok(_) => Target::File,
+        Err(_) => Target::Missing,
+    })
 }
 
 /// Is the real thing a directory? Then what is known below it moves too.

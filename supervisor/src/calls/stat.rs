@@ -1,6 +1,6 @@
 //! stat, lstat, fstat, newfstatat, statx: metadata from the manifest.
 
-use super::{AT_EMPTY_PATH, Call, Verdict};
+use super::{AT_EMPTY_PATH, Call, Empty, Verdict};
 use crate::listener::Answer;
 use crate::resolve::Found;
 use crate::stat_layout;
@@ -19,7 +19,10 @@ pub fn by_path(
     layout: StatLayout,
 ) -> Result<Verdict, Errno> {
     let flags = flags.map_or(0, |i| call.caller.int(i));
-    let Some(found) = call.find_or_empty(at, call.follows(follow), flags & AT_EMPTY_PATH != 0)?
+    if !valid(call, at, flags, layout) {
+        return call.unless_real(at, call.follows(follow), Err(Errno::EINVAL));
+    }
+    let Some(found) = call.find_or_empty(at, call.follows(follow), Empty::flag(flags, Empty::OrNull))?
     else {
         return match call.node_of_descriptor(call.dirfd(at))? {
             Some(node) => give(call, node, buf, layout),
@@ -34,16 +37,21 @@ pub fn by_path(
             call.job.counters.missing.fetch_add(1, Relaxed);
             Err(Errno::ENOENT)
         }
-        Found::Node(node) => {
-            const KNOWN: i32 = 0x7900; // NOFOLLOW, NO_AUTOMOUNT, EMPTY_PATH, STATX_SYNC_TYPE
-            const SYNC: i32 = 0x6000;
-            let statx = layout == StatLayout::Statx;
-            if flags & !KNOWN != 0 || (!statx && flags & SYNC != 0) || flags & SYNC == SYNC {
-                return Err(Errno::EINVAL);
-            }
-            give(call, node, buf, layout)
-        }
+        Found::Node(node) => give(call, node, buf, layout),
     }
+}
+
+/// What vfs_statx() and do_statx() of fs/stat.c refuse before they look at the path. Flags do not
+/// count where a descriptor is asked about by an empty path.
+fn valid(call: &Call<'_>, at: At, flags: i32, layout: StatLayout) -> bool {
+    const KNOWN: i32 = 0x7900; // NOFOLLOW, NO_AUTOMOUNT, EMPTY_PATH, STATX_SYNC_TYPE
+    const SYNC: i32 = 0x6000;
+    const RESERVED: u64 = 0x8000_0000;
+    if layout == StatLayout::Statx && (flags & SYNC == SYNC || call.caller.arg(3) & RESERVED != 0) {
+        return false;
+    }
+    flags & !KNOWN == 0
+        || (flags & AT_EMPTY_PATH != 0 && call.dirfd(at) >= 0 && call.path_is_empty(at))
 }
 
 /// fstat(fd, buf).
@@ -69,11 +77,7 @@ fn give(call: &Call<'_>, node: NodeRef, buf: u8, layout: StatLayout) -> Result<V
             call.caller.write(address, &stat_layout::native(&attr, uid, gid))?;
         }
         StatLayout::Statx => {
-            const RESERVED: u64 = 0x8000_0000;
             let mask = call.caller.arg(3);
-            if mask & RESERVED != 0 {
-                return Err(Errno::EINVAL);
-            }
             let root = call.job.projection.is_mount_point(node);
             call.caller.write(address, &stat_layout::statx(&attr, uid, gid, mask, root))?;
         }

@@ -1,9 +1,11 @@
 //! inotify_add_watch on something that never changes: a watch that stays silent.
 
 use super::{Call, Verdict, open};
+use crate::access;
 use crate::caller::job_errno;
 use crate::listener::Answer;
 use crate::resolve::Found;
+use crate::sys::proc::PathBuffer;
 use crate::sys::process;
 use crate::table::At;
 use std::os::fd::{AsFd, AsRawFd};
@@ -16,14 +18,29 @@ const PATH: At = At { dirfd: None, path: 1 };
 pub fn handle(call: &Call<'_>) -> Result<Verdict, Errno> {
     const IN_DONT_FOLLOW: u64 = 0x0200_0000;
     const IN_ONLYDIR: u64 = 0x0100_0000;
+    const KNOWN: u64 = 0xf700_efff; // ALL_INOTIFY_BITS
+    const ADD_AND_CREATE: u64 = 0x3000_0000;
     let mask = call.caller.arg(2) & 0xffff_ffff;
+    // The mask and the instance are looked at before the path, whatever that is.
+    let mut buf: PathBuffer = [0; 4096];
+    if mask & KNOWN == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let instance = call.caller.descriptor(call.caller.int(0), &mut buf)?;
+    if mask & ADD_AND_CREATE == ADD_AND_CREATE || !instance.ends_with(b"inotify") {
+        return Err(Errno::EINVAL);
+    }
     match call.find(PATH, mask & IN_DONT_FOLLOW == 0)? {
         Found::Kernel(_) | Found::Magic(_) => Ok(Verdict::CONTINUE),
         Found::Foreign(path) => Ok(Verdict::Redirect(vec![(1, path)])),
         Found::Missing { .. } => Err(Errno::ENOENT),
         Found::Node(node) => {
-            if mask & IN_ONLYDIR != 0 && call.job.attr(node)?.kind != NodeKind::Directory {
+            let attr = call.job.attr(node)?;
+            if mask & IN_ONLYDIR != 0 && attr.kind != NodeKind::Directory {
                 return Err(Errno::ENOTDIR);
+            }
+            if !access::may(call.job, call.caller, &attr, access::READ) {
+                return Err(Errno::EACCES);
             }
             // The watch is put on the node's stand-in, by the caller's own inotify instance.
             let stand_in = open::stand_in(call, node)?;

@@ -75,7 +75,7 @@ pub enum Command {
     Doctor(Json),
     /// Every system call that is supervised and what is done with it
     #[command(after_help = "Example:\n  vrift-trace syscalls | grep xattr")]
-    Syscalls(Json),
+    Syscalls(Table),
     /// Shell completions on stdout
     #[command(
         after_help = "Example:\n  vrift-trace completions bash > ~/.local/share/bash-completion/completions/vrift-trace"
@@ -95,6 +95,17 @@ pub struct DemoOptions {
     /// Work in this directory, which must not exist, and leave it there [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
+}
+
+/// Forms of the table.
+#[derive(Args, Debug)]
+pub struct Table {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print the page docs/SYSCALLS.md
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
 }
 
 /// Output to parse.

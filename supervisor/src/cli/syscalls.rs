@@ -1,13 +1,17 @@
 //! `vrift-trace syscalls`: the public table.
 
-use super::args::Json;
+use super::args::Table;
 use crate::table::{Arch, Handler, Need, ROWS, Row};
 use std::io::Write;
 
 /// Prints the table.
-pub fn run(options: &Json) -> Result<u8, String> {
+pub fn run(options: &Table) -> Result<u8, String> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let written = if options.json { json(&mut out) } else { text(&mut out) };
+    let written = match (options.json, options.markdown) {
+        (true, _) => json(&mut out),
+        (_, true) => markdown(&mut out),
+        _ => text(&mut out),
+    };
     written.and_then(|()| out.flush()).map(|()| 0).map_err(|e| format!("writing the table: {e}"))
 }
 
@@ -59,11 +63,58 @@ fn json(out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out)
 }
 
+fn markdown(out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "# System calls\n\n\
+         Every call that names or changes files, or would go round the supervisor, and what is done \
+         with it.\nThis page is printed by `vrift-trace syscalls --markdown`; a test keeps the two \
+         equal.\n\n\
+         *Asked*: `always` = when a file is opened, run or changed is recorded, or there are mounts; \
+         `probes` =\nthe same, if look-ups are recorded; `mounts` = only in a job with mounts; \
+         `filter` = decided in the\nkernel, without a notification, in a job with mounts (io_uring: \
+         also without, by policy). Every other\ncall goes on in the kernel unseen. Calls with the \
+         x32 bit get ENOSYS; 32-bit calls are decided by\n`[syscalls] compat32`. On a path that is \
+         not projected each of these goes on in the kernel.\n\n\
+         | call | x86_64 | aarch64 | i386 | asked | what is done |\n\
+         |---|--:|--:|--:|---|---|"
+    )?;
+    let number = |row: &Row, arch| row.number(arch).map_or("-".to_owned(), |n| n.to_string());
+    for row in ROWS {
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} |",
+            row.name,
+            number(row, Arch::X86_64),
+            number(row, Arch::Aarch64),
+            number(row, Arch::I386),
+            asked(row),
+            row.note
+        )?;
+    }
+    Ok(())
+}
+
 fn asked(row: &Row) -> &'static str {
     match (row.handler, row.need) {
         (Handler::Refuse(_), _) => "filter",
         (_, Need::Mounts | Need::IoUring) => "mounts",
         (_, Need::Record) => "always",
         (_, Need::Probes) => "probes",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_page_in_docs_is_this_table() {
+        let mut page = Vec::new();
+        super::markdown(&mut page).expect("memory takes it");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/SYSCALLS.md");
+        let there = std::fs::read(path).expect("docs/SYSCALLS.md is there");
+        assert!(
+            there == page,
+            "docs/SYSCALLS.md is not today's table: vrift-trace syscalls --markdown > docs/SYSCALLS.md"
+        );
     }
 }

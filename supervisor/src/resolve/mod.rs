@@ -6,6 +6,7 @@
 //! business and goes on there untouched; one that left a mount again names a real file which the
 //! kernel, starting from the caller's string, would not find.
 
+pub mod holder;
 pub mod proc_fs;
 pub mod real_dirs;
 
@@ -34,8 +35,8 @@ pub enum Found {
     Foreign(Vec<u8>),
     /// Something projected.
     Node(NodeRef),
-    /// Nothing, in a projected directory. `slash`: the path ended in one.
-    Missing { parent: NodeRef, name: Vec<u8>, slash: bool },
+    /// Nothing, in a projected directory.
+    Missing { parent: NodeRef, name: Vec<u8> },
     /// A magic link of /proc itself, not followed.
     Magic(Vec<u8>),
 }
@@ -50,6 +51,15 @@ pub struct RealPlace {
     pub path: Option<Vec<u8>>,
 }
 
+/// How a path is walked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Way {
+    /// A link that the path ends in is followed.
+    pub follow: bool,
+    /// The last component may be made by an open: no slash may come after it.
+    pub creates: bool,
+}
+
 /// Resolves `path` from `dirfd` for `caller`. An empty path is ENOENT; `AT_EMPTY_PATH` is the
 /// caller's to look at first.
 pub fn resolve(
@@ -59,6 +69,17 @@ pub fn resolve(
     path: &[u8],
     follow: bool,
 ) -> Result<Found, Errno> {
+    resolve_in(job, caller, dirfd, path, Way { follow, creates: false })
+}
+
+/// [`resolve`], with all that can be said of the way.
+pub fn resolve_in(
+    job: &Job,
+    caller: &Caller<'_>,
+    dirfd: i32,
+    path: &[u8],
+    way: Way,
+) -> Result<Found, Errno> {
     let Some(&first) = path.first() else { return Err(Errno::ENOENT) };
     if first == b'/' {
         if is_normal(path) {
@@ -66,11 +87,11 @@ pub fn resolve(
                 if let Some(place) = untouched(job, path) {
                     return Ok(Found::Kernel(place));
                 }
-            } else if let Some(found) = straight(job, caller, path, follow)? {
+            } else if let Some(found) = straight(job, caller, path, way.follow)? {
                 return Ok(found);
             }
         }
-        return Walk::new(job, caller, Place::Real(Vec::new()), true).run(path, follow);
+        return Walk::new(job, caller, Place::Real(Vec::new()), true, way).run(path);
     }
     let mut buf: PathBuffer = [0; 4096];
     let base = if dirfd == AT_FDCWD {
@@ -79,7 +100,7 @@ pub fn resolve(
         caller.descriptor(dirfd, &mut buf)?
     };
     match job.spot(caller, base, (dirfd != AT_FDCWD).then_some(dirfd))? {
-        Spot::Node(node) => Walk::new(job, caller, Place::Node(node), false).run(path, follow),
+        Spot::Node(node) => Walk::new(job, caller, Place::Node(node), false, way).run(path),
         Spot::Hidden => Err(Errno::ENOENT),
         // Not a path at all, or a directory that is gone: the kernel knows what to say.
         Spot::Nowhere => Ok(Found::Kernel(RealPlace::default())),
@@ -88,7 +109,7 @@ pub fn resolve(
                 return Ok(Found::Kernel(place));
             }
             let start = if base == b"/" { Vec::new() } else { base.to_vec() };
-            Walk::new(job, caller, Place::Real(start), true).run(path, follow)
+            Walk::new(job, caller, Place::Real(start), true, way).run(path)
         }
     }
 }
@@ -125,7 +146,7 @@ fn straight(
             if names.peek().is_some() {
                 return Err(Errno::ENOENT);
             }
-            return Ok(Some(Found::Missing { parent: node, name: name.to_vec(), slash: false }));
+            return Ok(Some(Found::Missing { parent: node, name: name.to_vec() }));
         };
         node = child;
     }
@@ -215,16 +236,17 @@ struct Walk<'a> {
     /// The kernel would be at the same place.
     kernel: bool,
     links: u32,
+    way: Way,
     /// Some link was followed or `..` taken: the string is not the physical path.
     winding: bool,
 }
 
 impl<'a> Walk<'a> {
-    fn new(job: &'a Job, caller: &'a Caller<'a>, place: Place, kernel: bool) -> Self {
-        Walk { job, caller, place, kernel, links: 0, winding: false }
+    fn new(job: &'a Job, caller: &'a Caller<'a>, place: Place, kernel: bool, way: Way) -> Self {
+        Walk { job, caller, place, kernel, links: 0, way, winding: false }
     }
 
-    fn run(mut self, path: &[u8], follow: bool) -> Result<Found, Errno> {
+    fn run(mut self, path: &[u8]) -> Result<Found, Errno> {
         let mut rest = path.to_vec();
         let mut at = 0;
         loop {
@@ -239,7 +261,7 @@ impl<'a> Walk<'a> {
             let last = rest[end..].iter().all(|&b| b == b'/');
             let slash = end < rest.len();
             at = end;
-            let step = Step { name: &name, last, slash, follow: follow || !last || slash };
+            let step = Step { name: &name, last, slash, follow: self.way.follow || !last || slash };
             let outcome = match &self.place {
                 Place::Real(dir) if dir == b"/proc" || dir.starts_with(b"/proc/") => {
                     self.in_proc(&step)?
@@ -269,15 +291,43 @@ impl<'a> Walk<'a> {
                 Outcome::Done(found) => return Ok(found),
             }
         }
-        self.finish(path)
+        self.finish(path, rest.ends_with(b"/"))
     }
 
     /// One step in a real directory outside /proc. `after` is what follows this component.
     fn in_real(&mut self, step: &Step<'_>, after: &[u8]) -> Result<Outcome, Errno> {
         let Place::Real(dir) = &mut self.place else { return Ok(Outcome::Went) };
+        let here: &[u8] = if dir.is_empty() { b"/" } else { dir };
+        if let Some(node) = self.job.projection.covered(here, step.name) {
+            if self.way.creates && step.last && step.slash {
+                return Err(Errno::EISDIR);
+            }
+            self.place = Place::Node(node);
+            self.kernel = false;
+            return Ok(Outcome::Went);
+        }
+        // Also before `.` and `..`, which are names in a directory that has to be there.
+        let known = self.job.look(here);
+        let parent = dir.len();
+        dir.push(b'/');
+        dir.extend_from_slice(step.name);
+        let Known::Dir(known) = known else {
+            // Nothing is below: the kernel finds that out too.
+            dir.extend_from_slice(after);
+            let path = std::mem::take(dir);
+            return Ok(Outcome::Done(if self.kernel {
+                Found::Kernel(RealPlace { dir: None, path: Some(path) })
+            } else {
+                Found::Foreign(path)
+            }));
+        };
         match step.name {
-            b"." => return Ok(Outcome::Went),
+            b"." => {
+                dir.truncate(parent);
+                return Ok(Outcome::Went);
+            }
             b".." => {
+                dir.truncate(parent);
                 let cut = dir.iter().rposition(|&b| b == b'/').unwrap_or(0);
                 dir.truncate(cut);
                 self.winding = true;
@@ -285,27 +335,9 @@ impl<'a> Walk<'a> {
             }
             _ => {}
         }
-        let here: &[u8] = if dir.is_empty() { b"/" } else { dir };
-        if let Some(node) = self.job.projection.covered(here, step.name) {
-            self.place = Place::Node(node);
-            self.kernel = false;
-            return Ok(Outcome::Went);
-        }
-        let known = self.job.look(here);
-        let parent = dir.len();
-        dir.push(b'/');
-        dir.extend_from_slice(step.name);
         if self.job.is_hidden(dir) {
             return Err(Errno::ENOENT);
         }
-        let Known::Dir(known) = known else {
-            // Nothing is below: the kernel finds that out too.
-            if self.kernel {
-                return Ok(Outcome::Done(Found::Kernel(RealPlace::default())));
-            }
-            dir.extend_from_slice(after);
-            return Ok(Outcome::Done(Found::Foreign(std::mem::take(dir))));
-        };
         if step.follow && known.may_be_link(step.name) {
             match read_link(dir) {
                 Ok(target) => {
@@ -344,6 +376,7 @@ impl<'a> Walk<'a> {
                 };
                 return Ok(Outcome::Went);
             }
+            _ if self.way.creates && step.last && step.slash => return Err(Errno::EISDIR),
             name if name.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
             _ => {}
         }
@@ -351,11 +384,7 @@ impl<'a> Walk<'a> {
             if !step.last {
                 return Err(Errno::ENOENT);
             }
-            return Ok(Outcome::Done(Found::Missing {
-                parent: node,
-                name: step.name.to_vec(),
-                slash: step.slash,
-            }));
+            return Ok(Outcome::Done(Found::Missing { parent: node, name: step.name.to_vec() }));
         };
         let kind = job.attr(child)?.kind;
         if kind == NodeKind::Symlink && step.follow {
@@ -370,9 +399,12 @@ impl<'a> Walk<'a> {
     }
 
     /// The walk is at its end.
-    fn finish(mut self, original: &[u8]) -> Result<Found, Errno> {
-        let slash = original.ends_with(b"/");
+    fn finish(mut self, original: &[u8], slash: bool) -> Result<Found, Errno> {
         match std::mem::replace(&mut self.place, Place::Real(Vec::new())) {
+            // A magic link of /proc may have led to anything.
+            Place::Node(node) if slash && self.job.attr(node)?.kind != NodeKind::Directory => {
+                Err(Errno::ENOTDIR)
+            }
             Place::Node(node) => Ok(Found::Node(node)),
             Place::Real(mut path) => {
                 if path.is_empty() {

@@ -57,6 +57,7 @@ impl Walk<'_> {
             None => self.job.spot(self.caller, text, None)?,
         };
         match spot {
+            Spot::Node(_) if self.way.creates && step.last && step.slash => Err(Errno::EISDIR),
             Spot::Node(node) => {
                 self.place = Place::Node(node);
                 self.kernel = false;

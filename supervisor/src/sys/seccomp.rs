@@ -57,14 +57,15 @@ pub fn load_with_listener(program: &[Instruction], flags: u32) -> Result<OwnedFd
 }
 
 /// Does the kernel know this filter flag? Asked as its documentation advises: a null program is
-/// EFAULT when the flag is known and EINVAL when it is not.
+/// EFAULT when the flag is known and EINVAL when it is not. The flags for listeners are EINVAL
+/// alone too, so a listener is asked for with them.
 pub fn knows_flag(flag: u32) -> bool {
     // SAFETY: a null pointer is never dereferenced by us; the kernel answers EFAULT.
     let r = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
             libc::c_long::from(libc::SECCOMP_SET_MODE_FILTER),
-            libc::c_long::from(flag),
+            libc::c_long::from(flag | FLAG_NEW_LISTENER),
             std::ptr::null::<libc::sock_fprog>(),
         )
     };

@@ -6,9 +6,10 @@
 use crate::cli::Complaint;
 use crate::sys::{caught, process};
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -58,9 +59,12 @@ impl Surroundings {
     pub fn run(&self, argv: &[&OsStr], limit: Duration, show: bool) -> Result<Ran, Complaint> {
         let name = argv.first().copied().unwrap_or_default().to_string_lossy().into_owned();
         let failed = |e: std::io::Error| format!("can't run {name}: {e}");
+        let nothing = File::open("/dev/null").map_err(|e| {
+            format!("/dev/null can't be read: {e}; give it back its mode: chmod 666 /dev/null")
+        })?;
         let (reader, writer) = std::io::pipe().map_err(failed)?;
         let mut command = self.command(argv);
-        command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(failed)?).stderr(writer);
+        command.stdin(nothing).stdout(writer.try_clone().map_err(failed)?).stderr(writer);
         let child = command.spawn().map_err(failed)?;
         // The command holds the other end of the pipe: without it there is no end to read.
         drop(command);
