@@ -7,6 +7,7 @@
 
 use crate::caller::Caller;
 use crate::job::Job;
+use std::os::unix::ffi::OsStrExt;
 use vrift_projection::Attr;
 use vrift_store::NodeKind;
 
@@ -46,6 +47,26 @@ pub fn may(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
         mode
     };
     want & !class & 7 == 0
+}
+
+/// May the caller make and remove names in this real directory? By its mode bits, as far as the
+/// caller is not who the supervisor is.
+pub fn may_change_real(job: &Job, caller: &Caller<'_>, dir: &[u8]) -> bool {
+    use nix::unistd::{AccessFlags, access};
+    let dir = std::ffi::OsStr::from_bytes(dir);
+    if job.uid != 0 {
+        return access(dir, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+    }
+    let ids = Ids::of(caller);
+    let Ok(found) = nix::sys::stat::stat(dir) else { return false };
+    let class = if ids.uid == found.st_uid {
+        found.st_mode >> 6
+    } else if ids.groups.contains(&found.st_gid) {
+        found.st_mode >> 3
+    } else {
+        found.st_mode
+    };
+    ids.uid == 0 || class & (WRITE | EXECUTE) == WRITE | EXECUTE
 }
 
 /// Has the caller root's powers over every file of the job?

@@ -25,6 +25,8 @@ pub struct Needs {
     pub refuse_io_uring: bool,
     /// What 32-bit calls get.
     pub compat32: Compat32,
+    /// The supervisor has no privilege over tasks that are not dumpable.
+    pub unprivileged: bool,
     /// The upper half of execveat's first argument when the supervisor itself put the call there.
     pub exec_cookie: u32,
 }
@@ -44,13 +46,13 @@ pub enum Compat32 {
 impl Needs {
     /// Is this row's call asked for?
     pub fn wants(&self, row: &Row) -> bool {
-        self.mounts && !matches!(row.need, Need::IoUring)
-            || match row.need {
-                Need::Mounts => false,
-                Need::Record => self.record,
-                Need::Probes => self.probes,
-                Need::IoUring => self.refuse_io_uring,
-            }
+        match row.need {
+            Need::Mounts => self.mounts,
+            Need::Record => self.mounts || self.record,
+            Need::Probes => self.mounts || self.probes,
+            Need::IoUring => self.refuse_io_uring,
+            Need::Unprivileged => self.mounts && self.unprivileged,
+        }
     }
 }
 
@@ -62,6 +64,9 @@ const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
+
+/// `PR_SET_DUMPABLE` of include/uapi/linux/prctl.h.
+const PR_SET_DUMPABLE: u32 = 4;
 
 /// Offsets into `struct seccomp_data`.
 const NR: u32 = 0;
@@ -166,6 +171,14 @@ fn leaf(arch: Arch, row: &Row, needs: &Needs) -> Vec<Instruction> {
             out.push(ins(RETURN, 0, 0, ALLOW));
             out
         }
+        Handler::PrCtl => vec![
+            ins(LOAD, 0, 0, arg_low(0)),
+            ins(EQUAL, 0, 3, PR_SET_DUMPABLE),
+            ins(LOAD, 0, 0, arg_low(1)),
+            ins(EQUAL, 0, 1, 0),
+            ins(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO), // errno 0: success
+            ins(RETURN, 0, 0, ALLOW),
+        ],
         // The upper half of a 32-bit argument is nothing to the kernel: there the supervisor
         // marks the call that it put into a task it holds, which must not be asked for again.
         Handler::ExecVeAt if arch == Arch::NATIVE => vec![

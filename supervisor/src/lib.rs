@@ -1,9 +1,9 @@
 //! The supervisor behind `vrift-trace`.
 //!
-//! The way of a call: [`launch`] starts the job under the [`filter`]; a [`receiver`] takes a
-//! notification from the [`listener`]; the [`caller`] is asked what it wants; [`resolve`] finds the
-//! place; the decision table of `vrift-policy` says what becomes of it; one module of [`calls`]
-//! answers. Every call stands once in the [`table`].
+//! The way of a call: `launch` starts the job under the `filter`; a `receiver` takes a
+//! notification from the `listener`; the `caller` is asked what it wants; `resolve` finds the
+//! place; the decision table of `vrift-policy` says what becomes of it; one module of `calls`
+//! answers. Every call stands once in the `table`.
 //!
 //! Linux on x86_64 and aarch64.
 

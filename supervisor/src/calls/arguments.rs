@@ -56,6 +56,10 @@ pub fn before_changing(
     if call.caller.arch != Arch::NATIVE {
         return Ok(Arguments::default());
     }
+    let times = if op == Operation::ChangeTimes { times(call)? } else { Arguments::default() };
+    if times.idle {
+        return Ok(times);
+    }
     if let Some(flags) = flags.map(|i| call.caller.int(i)) {
         let by_number = at_is_null(call, at) && op == Operation::ChangeTimes;
         let known = if by_number { 0 } else { AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH };
@@ -66,7 +70,7 @@ pub fn before_changing(
     let name = call.row.name;
     match op {
         Operation::Truncate if call.caller.arg(at.path + 1).cast_signed() < 0 => Err(Errno::EINVAL),
-        Operation::ChangeTimes => times(call),
+        Operation::ChangeTimes => Ok(times),
         Operation::SetXattr if name == "setxattrat" => set_attribute_at(call),
         Operation::SetXattr => {
             let size = call.caller.arg(3);

@@ -28,15 +28,15 @@ pub fn by_path(
         Ok(arguments) => arguments,
         Err(e) => return call.unless_real(at, call.follows(follow), Err(e)),
     };
-    // Of a null path utimensat makes the descriptor, and the calls for attributes an empty one.
+    // A null path is the descriptor to utimensat, and an empty one to the newer calls.
     let attributes = matches!(op, Operation::SetXattr | Operation::RemoveXattr);
-    let given = if null_is_fd && attributes { Empty::OrNull } else { Empty::Yes };
+    let given = if attributes || op == Operation::SetFlags { Empty::OrNull } else { Empty::Yes };
     let empty = empty.map_or(Empty::No, |i| Empty::flag(call.caller.int(i), given));
     if null_is_fd && !attributes && call.caller.arg(at.path) == 0 && call.dirfd(at) != AT_FDCWD {
         return by_number(call, call.dirfd(at), op, arguments);
     }
     let Some(found) = call.find_or_empty(at, call.follows(follow), empty)? else {
-        if attributes && call.dirfd(at) == AT_FDCWD {
+        if op == Operation::RemoveXattr && call.dirfd(at) == AT_FDCWD {
             return Err(Errno::EBADF);
         }
         return by_number(call, call.dirfd(at), op, arguments);
@@ -52,7 +52,13 @@ pub fn by_path(
 /// By the descriptor in argument 0.
 pub fn by_descriptor(call: &Call<'_>, op: Operation) -> Result<Verdict, Errno> {
     const NUMBER: At = At { dirfd: None, path: 0 };
-    match call.node_of_descriptor(call.caller.int(0))? {
+    // fsetxattr alone takes AT_FDCWD for the current directory (since 6.13).
+    let node = if op == Operation::SetXattr {
+        call.node_of_descriptor(call.caller.int(0))?
+    } else {
+        call.node_of_number()?
+    };
+    match node {
         Some(node) => {
             let arguments = arguments::before_changing(call, NUMBER, op, None)?;
             refuse(call, node, op, arguments)

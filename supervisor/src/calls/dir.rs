@@ -25,8 +25,6 @@ use vrift_store::NodeKind;
 
 /// The most that one answer carries; a caller with a larger buffer asks again.
 const BATCH: usize = 256 * 1024;
-/// Room for one entry of the longest name.
-const LARGEST: usize = 280;
 
 /// getdents(fd, buf, count) and getdents64.
 pub fn handle(call: &Call<'_>, legacy: bool) -> Result<Verdict, Errno> {
@@ -126,10 +124,9 @@ fn real(
         fstatat(&stream, OsStr::from_bytes(&a.name), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     });
     let room: usize = if first { loose.iter().map(|a| record_len(a.name.len())).sum() } else { 0 };
-    if count < room + LARGEST {
-        return Err(Errno::EINVAL);
-    }
-    let mut batch = vec![0u8; count - room];
+    // Where not even one more entry fits, the kernel says so; it may be at the end.
+    let size = count.checked_sub(room).ok_or(Errno::EINVAL)?;
+    let mut batch = vec![0u8; size];
     let mut records = Records::new(form, count);
     loop {
         let n = getdents64(stream.as_fd(), &mut batch).map_err(job_errno)?;

@@ -119,15 +119,15 @@ fn plan(call: &Call<'_>, at: bool) -> Result<Option<Plan>, Errno> {
     let mut buf = [0u8; PATH_MAX];
     let path = caller.read_path(address, &mut buf)?;
     let empty = address + path.len() as u64;
+    if path.is_empty() && flags & AT_EMPTY_PATH == 0 {
+        return Err(Errno::ENOENT);
+    }
     if flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
         // Refused before the path is looked at; of a real one the kernel says so itself.
         let at = At { dirfd: Some(0), path: first };
         return call.unless_real(at, true, Err(Errno::EINVAL)).map(|_| None);
     }
     let (found, name) = if path.is_empty() {
-        if flags & AT_EMPTY_PATH == 0 {
-            return Err(Errno::ENOENT);
-        }
         match call.node_of_descriptor(dirfd)? {
             Some(node) => (Found::Node(node), format!("/dev/fd/{dirfd}").into_bytes()),
             None => return Ok(None),

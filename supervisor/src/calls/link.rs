@@ -5,7 +5,7 @@ use super::{AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, Call, Empty, Verdict};
 use crate::caller::job_errno;
 use crate::job::Job;
 use crate::resolve::holder::{Held, Holder, Last, must_be_directory};
-use crate::resolve::{Found, RealPlace};
+use crate::resolve::{AT_FDCWD, Found, RealPlace};
 use crate::table::At;
 use nix::sys::stat::{lstat, stat};
 use std::ffi::OsStr;
@@ -23,28 +23,31 @@ pub fn handle(call: &Call<'_>, old: At, new: At, flags: Option<u8>) -> Result<Ve
         Some(found) => found,
         None => match call.node_of_descriptor(call.dirfd(old))? {
             Some(node) => Found::Node(node),
-            None => Found::Kernel(RealPlace::default()),
+            None => {
+                if call.dirfd(old) != AT_FDCWD {
+                    call.caller.descriptor(call.dirfd(old), &mut [0; 4096])?;
+                }
+                Found::Kernel(RealPlace::default())
+            }
         },
     };
     let to = call.find(new, false);
-    if !matches!((&from, &to), (Found::Kernel(_), Ok(Found::Kernel(_)))) {
-        across(call, old, (&from, follow), || call.held(new))?;
-    }
-    let to = to?;
-    let mut paths = Vec::new();
-    for (at, found) in [(old, &from), (new, &to)] {
-        if let Found::Foreign(path) = found {
-            paths.push((at.path, path.clone()));
-        }
-    }
-    if !paths.is_empty() {
-        return Ok(Verdict::Redirect(paths));
-    }
-    if let Found::Kernel(place) = &to {
+    if let (Found::Kernel(_), Ok(Found::Kernel(place))) = (&from, &to) {
         // A hard link to a symbolic link is one too.
         note_link(call, new, place);
+        return Ok(Verdict::CONTINUE);
     }
-    Ok(Verdict::CONTINUE)
+    let held = across(call, old, (&from, follow), new)?;
+    // Both are real. What is made where the kernel is not led by the string is not followed up.
+    call.job.real_dirs.clear();
+    let mut paths = Vec::new();
+    if let Found::Foreign(path) = from {
+        paths.push((old.path, path));
+    }
+    if let Some(path) = held.foreign() {
+        paths.push((new.path, path));
+    }
+    if paths.is_empty() { Ok(Verdict::CONTINUE) } else { Ok(Verdict::Redirect(paths)) }
 }
 
 /// What do_linkat() of fs/namei.c says where one side is projected: of the old name, then of the
@@ -53,15 +56,22 @@ fn across(
     call: &Call<'_>,
     old_at: At,
     (from, follow): (&Found, bool),
-    to: impl FnOnce() -> Result<Held, Errno>,
-) -> Result<(), Errno> {
+    new_at: At,
+) -> Result<Held, Errno> {
     let job = call.job;
     let old = match from {
         Found::Missing { .. } => return Err(Errno::ENOENT),
         // Here the object counts, not who holds its name: a mount point is a projected directory.
         Found::Node(node) => Side::Projected { mount: node.mount, target: job.target(*node)? },
-        Found::Kernel(RealPlace { path: Some(path), .. }) | Found::Foreign(path) => {
-            must_be_there(path, follow)?;
+        Found::Kernel(RealPlace { path: Some(path), .. })
+        | Found::Foreign(path)
+        | Found::Magic(path) => {
+            // A slash after it makes it a directory's name.
+            let mut path = path.clone();
+            if call.held(old_at).is_ok_and(|old| old.last == (Last::Name { slash: true })) {
+                path.push(b'/');
+            }
+            must_be_there(&path, follow)?;
             Side::Real(Target::File)
         }
         Found::Kernel(place) => {
@@ -70,24 +80,23 @@ fn across(
             }
             Side::Real(Target::File)
         }
-        Found::Magic(_) => Side::Real(Target::File),
     };
-    let to = &to()?;
+    let to = call.held(new_at)?;
     let (new, spoken_of) = match &to.holder {
         Holder::Node(parent) => {
-            let (target, node) = new_name(call, to, *parent, false)?;
+            let (target, node) = new_name(call, &to, *parent, false)?;
             (Side::Projected { mount: parent.mount, target }, job.path(node))
         }
         Holder::Real { path: dir, .. } => {
             if matches!(old, Side::Real(_)) {
-                return Ok(());
+                return Ok(to);
             }
-            (Side::Real(real_new_name(job, to, dir.as_deref())?), job_path(job, from))
+            (Side::Real(real_new_name(job, &to, dir.as_deref())?), job_path(job, from))
         }
     };
     match decide_link(old, new) {
         Some(e) => Err(job.refused(call.row.name, e, spoken_of)),
-        None => Ok(()),
+        None => Ok(to),
     }
 }
 

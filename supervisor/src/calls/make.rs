@@ -21,11 +21,10 @@ pub fn handle(call: &Call<'_>, at: At, op: Operation) -> Result<Verdict, Errno> 
             Ok(Verdict::CONTINUE)
         }
         Ok(Found::Magic(_)) => Ok(Verdict::CONTINUE),
-        found => {
+        _ => {
             let held = call.held(at)?;
             if let Holder::Node(parent) = held.holder {
-                let (target, node) =
-                    new_name(call, &held, parent, op == Operation::MakeDirectory)?;
+                let (target, node) = new_name(call, &held, parent, op == Operation::MakeDirectory)?;
                 return match decide(op, job.mode(parent), target) {
                     Outcome::Serve => Err(Errno::EROFS),
                     Outcome::Refuse(e) => Err(job.refused(call.row.name, e, job.path(node))),
@@ -34,7 +33,7 @@ pub fn handle(call: &Call<'_>, at: At, op: Operation) -> Result<Verdict, Errno> 
             match (held.mount_point(job), held.foreign()) {
                 (Some(_), _) => Err(Errno::EEXIST),
                 (None, Some(path)) => Ok(Verdict::Redirect(vec![(at.path, path)])),
-                (None, None) => found.map(|_| Verdict::CONTINUE),
+                (None, None) => Ok(Verdict::CONTINUE),
             }
         }
     }

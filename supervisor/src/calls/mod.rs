@@ -132,6 +132,8 @@ pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
         H::Watch => watch::handle(call),
         H::Lacking { at, follow, errno } => lacking(call, at, follow, errno),
         H::Refuse(e) => Ok(e.into()),
+        // Decided in the filter.
+        H::PrCtl => Ok(Verdict::CONTINUE),
     };
     match verdict.unwrap_or_else(Verdict::from) {
         Verdict::Answer(answer) => pending.answer(&answer),
@@ -235,6 +237,12 @@ impl Call<'_> {
         }
         whole.extend_from_slice(name);
         Some(whole)
+    }
+
+    /// What the descriptor in argument 0 stands for, where it is one and nothing else.
+    fn node_of_number(&self) -> Result<Option<NodeRef>, Errno> {
+        let fd = self.caller.int(0);
+        if fd < 0 { Ok(None) } else { self.node_of_descriptor(fd) }
     }
 
     /// What the caller's descriptor `fd` stands for; `AT_FDCWD` is the current directory. None:

@@ -117,7 +117,9 @@ fn operation(flags: OFlag, target: Target) -> Operation {
     } else if flags.contains(OFlag::O_CREAT | OFlag::O_EXCL) {
         Operation::CreateExclusive
     } else if flags.contains(OFlag::O_CREAT) {
-        if writes(flags) || flags.contains(OFlag::O_TRUNC) {
+        if flags.contains(OFlag::O_TRUNC) {
+            Operation::CreateTruncate
+        } else if writes(flags) {
             Operation::CreateWrite
         } else {
             Operation::CreateFile
@@ -141,10 +143,7 @@ fn open_node(call: &Call<'_>, node: NodeRef, flags: OFlag) -> Result<Opened, Err
     let target = job.target(node)?;
     let operation = operation(flags, target);
     // Without O_TRUNC the mode bits come before the read-only mount, as in may_open().
-    let truncates = flags.contains(OFlag::O_TRUNC);
-    if operation.permission_first(target).is_some()
-        || (operation == Operation::CreateWrite && target == Target::File && !truncates)
-    {
+    if operation.permission_first(target).is_some() {
         let read = flags.bits() & libc::O_ACCMODE != libc::O_WRONLY;
         let want = access::WRITE | if read { access::READ } else { 0 };
         if !access::may(job, call.caller, &attr, want) {

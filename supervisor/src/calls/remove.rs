@@ -1,7 +1,7 @@
 //! unlink, rmdir, unlinkat.
 
 use super::{Call, Verdict};
-use crate::resolve::holder::{Holder, Last};
+use crate::resolve::holder::{Holder, Last, must_be_directory};
 use crate::resolve::{Found, RealPlace};
 use crate::table::At;
 use vrift_policy::{Errno, Operation, Outcome, Target, decide};
@@ -22,19 +22,18 @@ pub fn handle(call: &Call<'_>, at: At, op: Operation, flags: Option<u8>) -> Resu
     }
     match call.find(at, false) {
         Ok(Found::Kernel(place)) => {
-            if let Some(path) = &place.path
-                && job.projection.real_holds_mount_point(path)
-                && let Outcome::Refuse(e) =
-                    decide(op, vrift_policy::Mode::ReadOnly, Target::MountPoint)
-            {
-                return Err(job.refused(call.row.name, e, path.clone()));
+            if place.path.as_ref().is_some_and(|path| job.projection.real_holds_mount_point(path)) {
+                above_mount_point(call, at, op)?;
             }
             forget(call, at, &place, op);
             Ok(Verdict::CONTINUE)
         }
         Ok(Found::Magic(_)) => Ok(Verdict::CONTINUE),
-        found => {
+        _ => {
             let held = call.held(at)?;
+            if let Holder::Real { path: Some(path), .. } = &held.holder {
+                must_be_directory(path)?;
+            }
             last_component(held.last, op)?;
             if let Holder::Node(parent) = held.holder {
                 // The name itself is not looked at before the answer.
@@ -49,15 +48,42 @@ pub fn handle(call: &Call<'_>, at: At, op: Operation, flags: Option<u8>) -> Resu
                 return Err(job.refused(call.row.name, e, held.path_in(job.path(parent))));
             }
             match (held.mount_point(job), held.foreign()) {
+                // A slash is spoken of before the right to remove the name.
+                (Some(_), _)
+                    if (op == Operation::RemoveDirectory
+                        || held.last == (Last::Name { slash: false }))
+                        && !held.may_change(job, call.caller) =>
+                {
+                    Err(Errno::EACCES)
+                }
                 (Some(node), _) => match job.decide(op, node)? {
                     Outcome::Serve => Err(Errno::EROFS),
                     Outcome::Refuse(e) => Err(job.refused(call.row.name, e, job.path(node))),
                 },
                 (None, Some(path)) => Ok(Verdict::Redirect(vec![(at.path, path)])),
-                // A real link that leads here is no less real with a slash after it.
-                (None, None) => found.map(|_| Verdict::CONTINUE),
+                // A real link that leads here, with a slash after it, is not followed.
+                (None, None) => Ok(Verdict::CONTINUE),
             }
         }
+    }
+}
+
+/// A real name that leads to a directory above a mount point stays if it is that directory's own.
+fn above_mount_point(call: &Call<'_>, at: At, op: Operation) -> Result<(), Errno> {
+    let job = call.job;
+    let held = call.held(at)?;
+    let Holder::Real { path: Some(dir), .. } = &held.holder else { return Ok(()) };
+    let path = held.path_in(dir.clone());
+    if !job.projection.real_holds_mount_point(&path) {
+        return Ok(());
+    }
+    last_component(held.last, op)?;
+    if !held.may_change(job, call.caller) {
+        return Err(Errno::EACCES);
+    }
+    match decide(op, vrift_policy::Mode::ReadOnly, Target::MountPoint) {
+        Outcome::Serve => Ok(()),
+        Outcome::Refuse(e) => Err(job.refused(call.row.name, e, path)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Call, Verdict, make::note_link};
 use crate::listener::Answer;
-use crate::resolve::holder::{Held, Holder, Last, must_be_directory};
+use crate::resolve::holder::{Held, Holder, Last, mount_id, must_be_directory};
 use crate::resolve::{Found, RealPlace};
 use crate::table::At;
 use nix::sys::stat::{SFlag, lstat};
@@ -27,7 +27,10 @@ pub fn handle(call: &Call<'_>, old: At, new: At, flags: Option<u8>) -> Result<Ve
     if decide_rename(nowhere, nowhere, flags).is_some() {
         return Err(Errno::EINVAL);
     }
-    let (a, b) = (call.held(old)?, call.held(new)?);
+    let a = call.held(old)?;
+    must_be_there(&a)?;
+    let b = call.held(new)?;
+    must_be_there(&b)?;
     if let Some(e) = answer(call, &a, &b, flags)? {
         let path = match (&a.holder, &b.holder) {
             (Holder::Node(node), _) => a.path_in(call.job.path(*node)),
@@ -36,8 +39,8 @@ pub fn handle(call: &Call<'_>, old: At, new: At, flags: Option<u8>) -> Result<Ve
         };
         return Err(call.job.refused(call.row.name, e, path));
     }
-    if a.name == b.name && real_path(&a).is_some() && real_path(&a) == real_path(&b) {
-        // The same name: nothing is done, even to a mount point.
+    if is_same(&a, &b) && a.mount_point(call.job).is_some() {
+        // Nothing is done, even to a mount point.
         return Ok(Verdict::Answer(Answer::Value(0)));
     }
     // Real on both sides, and seldom come here: what is known of real directories starts anew.
@@ -71,20 +74,22 @@ fn answer(
     flags: RenameFlags,
 ) -> Result<Option<Errno>, Errno> {
     if let (Holder::Real { .. }, Holder::Real { .. }) = (&from.holder, &to.holder) {
-        if real_path(from) == real_path(to) && from.name == to.name && flags == RenameFlags::NONE {
+        if is_same(from, to) && flags == RenameFlags::NONE {
             return Ok(None);
         }
-        let sides = (real_side(call, from), real_side(call, to));
-        let decided = decide_rename(sides.0, sides.1, flags);
-        if decided.is_some() {
+        let decided = decide_rename(real_side(call, from), real_side(call, to), flags);
+        if decided.is_some() && mount_of(from)? != mount_of(to)? {
+            return Ok(Some(Errno::EXDEV));
+        }
+        if decided.is_some_and(|e| e != Errno::ENOENT && e != Errno::EEXIST) {
             dots(from, to, flags)?;
+            tangled(from, to, flags)?;
+            let may = |held: &Held| held.may_change(call.job, call.caller);
+            if !may(from) || !may(to) {
+                return Err(Errno::EACCES);
+            }
         }
         return Ok(decided);
-    }
-    for held in [from, to] {
-        if let Holder::Real { path: Some(path), .. } = &held.holder {
-            must_be_directory(path)?;
-        }
     }
     let side = |held: &Held| match held.holder {
         Holder::Node(node) => Side::Projected { mount: node.mount, target: Target::Missing },
@@ -97,6 +102,14 @@ fn answer(
     Ok(decided)
 }
 
+/// A real directory that holds a name: the kernel would look for it first.
+fn must_be_there(held: &Held) -> Result<(), Errno> {
+    match &held.holder {
+        Holder::Real { path: Some(path), .. } => must_be_directory(path),
+        _ => Ok(()),
+    }
+}
+
 /// `.`, `..` and `/` can't be renamed.
 fn dots(from: &Held, to: &Held, flags: RenameFlags) -> Result<(), Errno> {
     if !matches!(from.last, Last::Name { .. }) {
@@ -107,6 +120,50 @@ fn dots(from: &Held, to: &Held, flags: RenameFlags) -> Result<(), Errno> {
         return Err(if keeps { Errno::EEXIST } else { Errno::EBUSY });
     }
     Ok(())
+}
+
+/// The mount of the real directory that holds a name.
+fn mount_of(held: &Held) -> Result<Option<u64>, Errno> {
+    match &held.holder {
+        Holder::Real { path: Some(dir), .. } => mount_id(dir),
+        _ => Ok(None),
+    }
+}
+
+/// The same name in the same real directory.
+fn is_same(from: &Held, to: &Held) -> bool {
+    let is_name = |held: &Held| matches!(held.last, Last::Name { .. });
+    let path = real_path(from);
+    is_name(from) && is_name(to) && path.is_some() && path == real_path(to)
+}
+
+/// What is said of two real names before it matters that one is a mount point: a slash after what
+/// is no directory, and a directory that is moved into itself or out over itself.
+fn tangled(from: &Held, to: &Held, flags: RenameFlags) -> Result<(), Errno> {
+    let (Some(old), Some(new)) = (real_path(from), real_path(to)) else { return Ok(()) };
+    let is_directory = |path: &[u8]| kind_of(path) == Some(SFlag::S_IFDIR);
+    let slash = |held: &Held| held.last == (Last::Name { slash: true });
+    let swaps = flags == RenameFlags::EXCHANGE;
+    let comes = if swaps { &new } else { &old };
+    if (slash(from) && !is_directory(&old)) || (slash(to) && !is_directory(comes)) {
+        return Err(Errno::ENOTDIR);
+    }
+    let within = |path: &[u8], above: &[u8]| {
+        path.strip_prefix(above).is_some_and(|rest| rest.first() == Some(&b'/'))
+    };
+    if within(&new, &old) {
+        return Err(Errno::EINVAL);
+    }
+    if within(&old, &new) {
+        return Err(if swaps { Errno::EINVAL } else { Errno::ENOTEMPTY });
+    }
+    Ok(())
+}
+
+/// What kind of thing is at a real path; None: nothing is.
+fn kind_of(path: &[u8]) -> Option<SFlag> {
+    let found = lstat(OsStr::from_bytes(path)).ok()?;
+    Some(SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT)
 }
 
 /// The path of a name in a real directory.
@@ -123,18 +180,15 @@ fn real_side(call: &Call<'_>, held: &Held) -> Side {
     if held.mount_point(call.job).is_some() || call.job.projection.real_holds_mount_point(&path) {
         return Side::Real(Target::MountPoint);
     }
-    Side::Real(match lstat(OsStr::from_bytes(&path)) {
-        Ok(s) if SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR => {
-            Target::Directory
-        }
-        Ok(_) => Target::File,
-        Err(_) => Target::Missing,
+    Side::Real(match kind_of(&path) {
+        Some(SFlag::S_IFDIR) => Target::Directory,
+        Some(_) => Target::File,
+        None => Target::Missing,
     })
 }
 
 /// Is the real thing a directory? Then what is known below it moves too.
 fn is_directory(call: &Call<'_>, at: At, place: &RealPlace) -> bool {
     let Some(path) = call.real_path(at, place) else { return true };
-    lstat(OsStr::from_bytes(&path))
-        .is_ok_and(|s| SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
+    kind_of(&path) == Some(SFlag::S_IFDIR)
 }

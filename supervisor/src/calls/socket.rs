@@ -65,7 +65,7 @@ fn with_address(
     }
     match resolve(job, call.caller, AT_FDCWD, name, true)? {
         Found::Kernel(_) | Found::Magic(_) => Ok(Verdict::CONTINUE),
-        Found::Foreign(path) => elsewhere(call, path, len),
+        Found::Foreign(path) => elsewhere(call, &path, len),
         Found::Missing { .. } => Err(Errno::ENOENT),
         Found::Node(node) => {
             let target = job.target(node)?;
@@ -85,8 +85,7 @@ fn with_address(
 /// bind makes a name, as mknod does; only that a name that is there already is EADDRINUSE.
 fn bind(call: &Call<'_>, op: Operation, name: &[u8], len: usize) -> Result<Verdict, Errno> {
     let job = call.job;
-    if let Ok(Found::Kernel(_) | Found::Magic(_)) =
-        resolve(job, call.caller, AT_FDCWD, name, false)
+    if let Ok(Found::Kernel(_) | Found::Magic(_)) = resolve(job, call.caller, AT_FDCWD, name, false)
     {
         return Ok(Verdict::CONTINUE);
     }
@@ -94,7 +93,7 @@ fn bind(call: &Call<'_>, op: Operation, name: &[u8], len: usize) -> Result<Verdi
     let parent = match (&held.holder, held.mount_point(job), held.foreign()) {
         (Holder::Node(parent), ..) => *parent,
         (_, Some(_), _) => return Err(Errno::EADDRINUSE),
-        (_, None, Some(path)) => return elsewhere(call, path, len),
+        (_, None, Some(path)) => return elsewhere(call, &path, len),
         (_, None, None) => return Ok(Verdict::CONTINUE),
     };
     let (target, node) = match new_name(call, &held, parent, false) {
@@ -108,19 +107,19 @@ fn bind(call: &Call<'_>, op: Operation, name: &[u8], len: usize) -> Result<Verdi
 }
 
 /// The same call with the real path as the address, if that fits where the caller's was.
-fn elsewhere(call: &Call<'_>, path: Vec<u8>, len: usize) -> Result<Verdict, Errno> {
+fn elsewhere(call: &Call<'_>, path: &[u8], len: usize) -> Result<Verdict, Errno> {
     const FAMILY: usize = 2;
     if FAMILY + path.len() > len || call.row.name == "socketcall" {
         call.job.counters.fail(format!(
             "{}: {} is reached through a mount, and does not fit the socket's address; use a \
              shorter path that does not lead through the mount",
             call.row.name,
-            String::from_utf8_lossy(&path)
+            String::from_utf8_lossy(path)
         ));
         return Err(Errno::EADDRNOTAVAIL);
     }
     let mut address = vec![0u8; len];
     address[..FAMILY].copy_from_slice(&1u16.to_ne_bytes()); // AF_UNIX
-    address[FAMILY..FAMILY + path.len()].copy_from_slice(&path);
+    address[FAMILY..FAMILY + path.len()].copy_from_slice(path);
     Ok(Verdict::Redirect(vec![(1, address)]))
 }

@@ -22,7 +22,8 @@ pub fn by_path(
     if !valid(call, at, flags, layout) {
         return call.unless_real(at, call.follows(follow), Err(Errno::EINVAL));
     }
-    let Some(found) = call.find_or_empty(at, call.follows(follow), Empty::flag(flags, Empty::OrNull))?
+    let Some(found) =
+        call.find_or_empty(at, call.follows(follow), Empty::flag(flags, Empty::OrNull))?
     else {
         return match call.node_of_descriptor(call.dirfd(at))? {
             Some(node) => give(call, node, buf, layout),
@@ -56,7 +57,7 @@ fn valid(call: &Call<'_>, at: At, flags: i32, layout: StatLayout) -> bool {
 
 /// fstat(fd, buf).
 pub fn by_descriptor(call: &Call<'_>, layout: StatLayout) -> Result<Verdict, Errno> {
-    match call.node_of_descriptor(call.caller.int(0))? {
+    match call.node_of_number()? {
         Some(node) => give(call, node, 1, layout),
         None => Ok(Verdict::CONTINUE),
     }

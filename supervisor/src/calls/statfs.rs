@@ -22,7 +22,7 @@ pub fn by_path(call: &Call<'_>, sized: bool) -> Result<Verdict, Errno> {
 
 /// fstatfs(fd, buf).
 pub fn by_descriptor(call: &Call<'_>, sized: bool) -> Result<Verdict, Errno> {
-    match call.node_of_descriptor(call.caller.int(0))? {
+    match call.node_of_number()? {
         Some(_) => give(call, sized),
         None => Ok(Verdict::CONTINUE),
     }

@@ -56,7 +56,7 @@ fn by_number(
     call: &Call<'_>,
     give: impl FnOnce(NodeRef) -> Result<Verdict, Errno>,
 ) -> Result<Verdict, Errno> {
-    match call.node_of_descriptor(call.caller.int(0))? {
+    match call.node_of_number()? {
         Some(node) => give(node),
         None => Ok(Verdict::CONTINUE),
     }

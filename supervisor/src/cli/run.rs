@@ -208,6 +208,7 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
             vrift_policy::Compat32::Enosys => Compat32::Enosys,
             vrift_policy::Compat32::Allow => Compat32::Allow,
         },
+        unprivileged: job.uid != 0,
         exec_cookie: job.exec_cookie,
     };
     let here = std::env::current_dir().ok();

@@ -97,8 +97,8 @@ fn markdown(out: &mut impl Write) -> std::io::Result<()> {
 
 fn asked(row: &Row) -> &'static str {
     match (row.handler, row.need) {
-        (Handler::Refuse(_), _) => "filter",
-        (_, Need::Mounts | Need::IoUring) => "mounts",
+        (Handler::Refuse(_) | Handler::PrCtl, _) => "filter",
+        (_, Need::Mounts | Need::IoUring | Need::Unprivileged) => "mounts",
         (_, Need::Record) => "always",
         (_, Need::Probes) => "probes",
     }

@@ -11,6 +11,7 @@ fn all() -> Needs {
         probes: true,
         refuse_io_uring: true,
         compat32: Compat32::Supervise,
+        unprivileged: true,
         exec_cookie: 0x5eed_1234,
     }
 }
@@ -30,7 +31,7 @@ fn every_row_gets_its_verdict() {
             let Some(nr) = row.number(arch) else { continue };
             let want = match row.handler {
                 Handler::Refuse(e) => errno(e),
-                Handler::Ioctl => ALLOW,
+                Handler::Ioctl | Handler::PrCtl => ALLOW,
                 _ => NOTIFY,
             };
             assert_eq!(verdict(&program, arch, nr, [0; 6]), want, "{} on {arch:?}", row.name);
@@ -151,9 +152,10 @@ fn verdicts_agree_with_seccompiler() {
     let needs = all();
     let mut rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> = BTreeMap::new();
     for row in ROWS {
-        if let (Some(nr), false) =
-            (row.number(Arch::X86_64), matches!(row.handler, Handler::Ioctl | Handler::Refuse(_)))
-        {
+        if let (Some(nr), false) = (
+            row.number(Arch::X86_64),
+            matches!(row.handler, Handler::Ioctl | Handler::PrCtl | Handler::Refuse(_)),
+        ) {
             rules.insert(i64::from(nr), vec![]);
         }
     }
@@ -179,4 +181,17 @@ fn verdicts_agree_with_seccompiler() {
         }
         assert_eq!(a == NOTIFY, b == libc::SECCOMP_RET_TRACE | 7, "call {nr}");
     }
+}
+
+#[test]
+fn a_task_stays_dumpable_only_where_the_supervisor_needs_it() {
+    let quiet = [4, 0, 0, 0, 0, 0];
+    let program = compile(&all());
+    let success = libc::SECCOMP_RET_ERRNO;
+    assert_eq!(verdict(&program, Arch::X86_64, 157, quiet), success);
+    for other in [[4, 1, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0], [15, 0, 0, 0, 0, 0]] {
+        assert_eq!(verdict(&program, Arch::X86_64, 157, other), ALLOW, "{other:?}");
+    }
+    let program = compile(&Needs { unprivileged: false, ..all() });
+    assert_eq!(verdict(&program, Arch::X86_64, 157, quiet), ALLOW);
 }

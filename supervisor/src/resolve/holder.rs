@@ -5,10 +5,12 @@
 //! it names, whether it is there, and whether a slash comes after it do not count then.
 
 use super::{Found, NAME_MAX, resolve};
+use crate::access;
 use crate::caller::{Caller, job_errno};
 use crate::job::Job;
 use nix::fcntl::{OFlag, open};
 use std::ffi::OsStr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use vrift_policy::Errno;
 use vrift_projection::NodeRef;
@@ -121,6 +123,14 @@ impl Held {
         }
     }
 
+    /// May the caller change names in the real directory?
+    pub fn may_change(&self, job: &Job, caller: &Caller<'_>) -> bool {
+        match &self.holder {
+            Holder::Real { path: Some(dir), .. } => access::may_change_real(job, caller, dir),
+            _ => true,
+        }
+    }
+
     /// The path of the name in a directory.
     pub fn path_in(&self, mut dir: Vec<u8>) -> Vec<u8> {
         if dir != b"/" {
@@ -131,10 +141,25 @@ impl Held {
     }
 }
 
+/// Opens a real path that must be a directory; else the errno of a look-up through it.
+fn open_directory(path: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(OsStr::from_bytes(path), flags, nix::sys::stat::Mode::empty()).map_err(job_errno)
+}
+
 /// Is this real path a directory? Else the errno of a look-up through it.
 pub fn must_be_directory(path: &[u8]) -> Result<(), Errno> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open(OsStr::from_bytes(path), flags, nix::sys::stat::Mode::empty()).map(drop).map_err(job_errno)
+    open_directory(path).map(drop)
+}
+
+/// The mount that a real directory belongs to.
+pub fn mount_id(path: &[u8]) -> Result<Option<u64>, Errno> {
+    let dir = open_directory(path)?;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", dir.as_raw_fd()));
+    let id = info.ok().and_then(|text| {
+        text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
+    });
+    Ok(id)
 }
 
 #[cfg(test)]

@@ -264,7 +264,7 @@ impl<'a> Walk<'a> {
             let step = Step { name: &name, last, slash, follow: self.way.follow || !last || slash };
             let outcome = match &self.place {
                 Place::Real(dir) if dir == b"/proc" || dir.starts_with(b"/proc/") => {
-                    self.in_proc(&step)?
+                    self.in_proc(&step, &rest[end..])?
                 }
                 Place::Real(_) => self.in_real(&step, &rest[end..])?,
                 Place::Node(node) => self.in_node(*node, &step)?,
@@ -315,11 +315,7 @@ impl<'a> Walk<'a> {
             // Nothing is below: the kernel finds that out too.
             dir.extend_from_slice(after);
             let path = std::mem::take(dir);
-            return Ok(Outcome::Done(if self.kernel {
-                Found::Kernel(RealPlace { dir: None, path: Some(path) })
-            } else {
-                Found::Foreign(path)
-            }));
+            return Ok(Outcome::Done(self.left_to_the_kernel(path)));
         };
         match step.name {
             b"." => {
@@ -396,6 +392,15 @@ impl<'a> Walk<'a> {
         }
         self.place = Place::Node(child);
         Ok(Outcome::Went)
+    }
+
+    /// A real path that the kernel has the last word on.
+    fn left_to_the_kernel(&self, path: Vec<u8>) -> Found {
+        if self.kernel {
+            Found::Kernel(RealPlace { dir: None, path: Some(path) })
+        } else {
+            Found::Foreign(path)
+        }
     }
 
     /// The walk is at its end.

@@ -3,14 +3,14 @@
 //! They mean something else to the supervisor than to the caller, and their text names the
 //! private tree and the store where the job must see projected paths.
 
-use super::{Found, Outcome, Place, RealPlace, Step, Walk};
+use super::{Found, Outcome, Place, Step, Walk};
 use crate::job::Spot;
 use crate::sys::proc::PathBuffer;
 use vrift_policy::Errno;
 
 impl Walk<'_> {
     /// One step below /proc.
-    pub(super) fn in_proc(&mut self, step: &Step<'_>) -> Result<Outcome, Errno> {
+    pub(super) fn in_proc(&mut self, step: &Step<'_>, after: &[u8]) -> Result<Outcome, Errno> {
         let Place::Real(dir) = &mut self.place else { return Ok(Outcome::Went) };
         match step.name {
             b"." => return Ok(Outcome::Went),
@@ -44,12 +44,17 @@ impl Walk<'_> {
         }
         let path = dir.clone();
         if !step.follow {
-            return Ok(Outcome::Done(Found::Magic(path)));
+            return Ok(Outcome::Done(if self.kernel {
+                Found::Magic(path)
+            } else {
+                Found::Foreign(path)
+            }));
         }
+        let whole = [path.as_slice(), after].concat();
         let mut buf: PathBuffer = [0; 4096];
         let text = match crate::private::read_link_path(&path, &mut buf) {
             Ok(text) => text,
-            Err(_) => return Ok(Outcome::Done(Found::Kernel(RealPlace::default()))),
+            Err(_) => return Ok(Outcome::Done(self.left_to_the_kernel(whole))),
         };
         let origin = descriptor_of(&path);
         let spot = match origin {
@@ -65,10 +70,8 @@ impl Walk<'_> {
             }
             Spot::Hidden => Err(Errno::ENOENT),
             // The kernel follows a magic link to the object itself, whatever its text says.
-            _ if step.last && !step.slash => {
-                Ok(Outcome::Done(Found::Kernel(RealPlace { dir: None, path: Some(path) })))
-            }
-            Spot::Nowhere => Ok(Outcome::Done(Found::Kernel(RealPlace::default()))),
+            _ if step.last && !step.slash => Ok(Outcome::Done(self.left_to_the_kernel(path))),
+            Spot::Nowhere => Ok(Outcome::Done(self.left_to_the_kernel(whole))),
             Spot::Real => {
                 self.place = Place::Real(if text == b"/" { Vec::new() } else { text.to_vec() });
                 Ok(Outcome::Went)

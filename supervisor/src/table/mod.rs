@@ -148,6 +148,9 @@ pub enum Handler {
     Watch,
     /// A read of something the projection does not have: the errno for a projected path.
     Lacking { at: At, follow: Follow, errno: Errno },
+    /// prctl: `PR_SET_DUMPABLE` to 0 is said to have worked and does nothing, in the filter alone,
+    /// where the supervisor could not see into the task any more.
+    PrCtl,
     /// Refused whatever its arguments, by the filter alone; no notification.
     Refuse(Errno),
 }
@@ -163,6 +166,8 @@ pub enum Need {
     Probes,
     /// `[syscalls] io_uring = "enosys"`.
     IoUring,
+    /// With mounts, where the supervisor has no privilege over tasks that are not dumpable.
+    Unprivileged,
 }
 
 /// One system call.

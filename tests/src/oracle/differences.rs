@@ -1,0 +1,256 @@
+//! The deliberate differences between a projected tree and a read-only bind mount of it: one
+//! list, each entry with its reason, as narrow as it can be told from the answers.
+
+use std::collections::{HashMap, HashSet};
+
+/// What to think of two answers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They are equal.
+    Equal,
+    /// They differ, and are meant to. `goes_on`: what follows can still be compared.
+    Meant {
+        /// Why.
+        reason: &'static str,
+        /// Whether both sides are in the same state after it.
+        goes_on: bool,
+    },
+    /// They differ.
+    Wrong,
+}
+
+/// One call and its two answers.
+struct Case<'a> {
+    /// The call's name, without the `c.` of the C library's form.
+    name: &'a str,
+    words: &'a [&'a str],
+    kernel: &'a str,
+    projected: &'a str,
+    /// The kernel's descriptor of one of the operands was opened with `O_PATH`.
+    path_only: bool,
+}
+
+struct Difference {
+    reason: &'static str,
+    applies: fn(&Case<'_>) -> bool,
+    goes_on: bool,
+}
+
+const LIST: &[Difference] = &[
+    Difference {
+        reason: "link: a new name in a mount for a file outside is EXDEV, as everywhere across \
+                 the edge, where a bind mount says EROFS before it looks at the old name",
+        applies: |c| {
+            matches!(c.name, "link" | "linkat") && c.kernel == "-EROFS" && c.projected == "-EXDEV"
+        },
+        goes_on: true,
+    },
+    Difference {
+        reason: "name_to_handle_at: EOPNOTSUPP for what is projected, as a handle would lead past \
+                 every path to the store",
+        applies: |c| c.name == "name_to_handle_at" && c.projected == "-EOPNOTSUPP",
+        goes_on: true,
+    },
+    Difference {
+        reason: "getxattrat, listxattrat, file_getattr: refused for what is projected; callers \
+                 fall back to the calls before them",
+        applies: |c| {
+            (matches!(c.name, "getxattrat" | "listxattrat") && c.projected.starts_with('-'))
+                || (c.name == "file_getattr" && c.projected.starts_with('-'))
+        },
+        goes_on: true,
+    },
+    Difference {
+        reason: "openat2: RESOLVE_ flags on a projected path are ENOSYS; callers fall back to \
+                 openat",
+        applies: |c| c.name == "openat2" && c.projected.starts_with('-') && resolve_flags(c),
+        goes_on: false,
+    },
+    Difference {
+        reason: "O_PATH: no such descriptor can be handed over, one opened for reading takes its \
+                 place and can do more",
+        applies: |c| {
+            c.path_only
+                && (c.kernel == "-EBADF" || c.kernel.starts_with("-EBADF "))
+                && matches!(
+                    c.name,
+                    "read"
+                        | "pread64"
+                        | "pread"
+                        | "mmap"
+                        | "lseek"
+                        | "flock"
+                        | "lock"
+                        | "list"
+                        | "getdents64"
+                        | "getdents"
+                        | "fgetxattr"
+                        | "flistxattr"
+                        | "fsync"
+                        | "fadvise64"
+                        | "readahead"
+                        | "fchmod"
+                        | "fchown"
+                        | "futimens"
+                        | "futimes"
+                        | "utimensat"
+                        | "fsetxattr"
+                        | "fremovexattr"
+                        | "setflags"
+                        | "ftruncate"
+                        | "copy_file_range"
+                        | "sendfile"
+                        | "futimesat"
+                        | "inotify_add_watch"
+                        | "bind"
+                        | "connect"
+                        | "setxattrat"
+                        | "removexattrat"
+                )
+        },
+        goes_on: true,
+    },
+    Difference {
+        reason: "O_PATH: /proc shows how what took its place was opened",
+        applies: |c| {
+            let without_mode = |answer: &str| {
+                let words = answer.split(' ').filter(|word| !word.starts_with("mode="));
+                words.map(str::to_owned).collect::<Vec<_>>()
+            };
+            c.path_only
+                && matches!(c.name, "lstat" | "newfstatat" | "statx" | "fstatat")
+                && c.kernel.contains(" mode=120000 ")
+                && without_mode(c.kernel) == without_mode(c.projected)
+        },
+        goes_on: true,
+    },
+    Difference {
+        reason: "O_PATH: the C library makes its fchmodat of one, and finds that a link can't be \
+                 opened",
+        applies: |c| c.name == "fchmodat" && c.kernel == "-EOPNOTSUPP" && c.projected == "-ELOOP",
+        goes_on: true,
+    },
+    Difference {
+        reason: "open: access mode 3, which gives a descriptor for ioctls alone, is refused as \
+                 one for writing",
+        applies: |c| {
+            opened_flags(c.kernel).is_some_and(|flags| flags & 3 == 3) && c.projected == "-EROFS"
+        },
+        goes_on: false,
+    },
+    Difference {
+        reason: "rename, rmdir: a real directory above a mount point stays where it is, whatever \
+                 else the kernel would say of it",
+        applies: |c| {
+            matches!(c.name, "rename" | "renameat" | "renameat2" | "rmdir" | "unlinkat" | "remove")
+                && c.projected == "-EBUSY"
+                && matches!(c.kernel, "-ENOTEMPTY" | "-EINVAL" | "0")
+        },
+        goes_on: false,
+    },
+    Difference {
+        reason: "read: of a directory at its end; some file systems have positions there that no \
+                 read could start from",
+        applies: |c| c.name == "read" && c.kernel == "-EINVAL" && c.projected == "-EISDIR",
+        goes_on: true,
+    },
+    Difference {
+        reason: "O_PATH: F_GETFL shows what took its place",
+        applies: |c| {
+            (c.path_only && c.name == "flags"
+                || opened_flags(c.kernel).is_some_and(|flags| flags & PATH_ONLY != 0))
+                && without_flags(c.kernel) == without_flags(c.projected)
+        },
+        goes_on: true,
+    },
+    Difference {
+        reason: "O_PATH: with O_NOFOLLOW on a link there is nothing that could take its place: \
+                 ELOOP",
+        applies: |c| {
+            opened_flags(c.kernel).is_some_and(|flags| flags & PATH_ONLY != 0)
+                && c.projected == "-ELOOP"
+        },
+        goes_on: false,
+    },
+];
+
+const PATH_ONLY: u32 = 0o10_000_000;
+
+/// Whether an openat2 asked for `RESOLVE_*`.
+fn resolve_flags(case: &Case<'_>) -> bool {
+    let how = case.words.iter().find_map(|word| word.strip_prefix("how:"));
+    how.and_then(|how| how.split(',').nth(2)).is_some_and(|resolve| resolve != "0")
+}
+
+fn without_flags(answer: &str) -> Vec<&str> {
+    answer.split(' ').filter(|word| !word.starts_with("flags=")).collect()
+}
+
+/// Follows a sequence from answer to answer.
+#[derive(Debug, Default)]
+pub struct Watcher {
+    /// The number in each slot, and whether it is a descriptor opened with `O_PATH`. A closed
+    /// slot keeps its number, which another descriptor may get.
+    slots: HashMap<String, String>,
+    path_only: HashSet<String>,
+}
+
+impl Watcher {
+    /// Compares the answers to one call.
+    pub fn judge(&mut self, call: &str, kernel: &str, projected: &str) -> Verdict {
+        let mut words: Vec<&str> = call.split(' ').collect();
+        let slot = words.first().and_then(|w| w.strip_prefix('>'));
+        if slot.is_some() {
+            words.remove(0);
+        }
+        let name = words.first().map_or("", |n| n.strip_prefix("c.").unwrap_or(n));
+        let path_only = self.slots.iter().any(|(slot, number)| {
+            let (operand, part) = (format!("@{slot}"), format!("{{{slot}}}"));
+            self.path_only.contains(number)
+                && words.iter().any(|w| *w == operand || w.contains(&part))
+        });
+        let case = Case { name, words: &words, kernel, projected, path_only };
+        let verdict = if kernel == projected {
+            Verdict::Equal
+        } else {
+            LIST.iter()
+                .find(|d| (d.applies)(&case))
+                .map_or(Verdict::Wrong, |d| Verdict::Meant { reason: d.reason, goes_on: d.goes_on })
+        };
+        if let Some(slot) = slot
+            && !kernel.starts_with('-')
+        {
+            let number = kernel.split(' ').next().unwrap_or_default().to_owned();
+            self.path_only.remove(&number);
+            if opened_flags(kernel).is_some_and(|flags| flags & PATH_ONLY != 0) {
+                self.path_only.insert(number.clone());
+            }
+            self.slots.insert(slot.to_owned(), number);
+        }
+        verdict
+    }
+}
+
+/// The descriptor's flags in an answer.
+fn opened_flags(answer: &str) -> Option<u32> {
+    let flags = answer.split(' ').find_map(|w| w.strip_prefix("flags="))?;
+    u32::from_str_radix(flags, 8).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LIST, Verdict, Watcher};
+
+    #[test]
+    fn only_what_is_listed_may_differ() {
+        let mut watcher = Watcher::default();
+        assert_eq!(watcher.judge("stat =x #144", "-ENOENT", "-ENOENT"), Verdict::Equal);
+        assert_eq!(watcher.judge("stat =x #144", "-ENOENT", "-EIO"), Verdict::Wrong);
+        assert!(matches!(
+            watcher.judge("link =x =y", "-EROFS", "-EXDEV"),
+            Verdict::Meant { goes_on: true, .. }
+        ));
+        assert_eq!(watcher.judge("rename =x =y", "-EROFS", "-EXDEV"), Verdict::Wrong);
+        assert!(LIST.iter().all(|d| d.reason.contains(": ")));
+    }
+}
