@@ -19,6 +19,13 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use vrift_projection::NodeRef;
 
+/// How a tree is called once its lease is locked.
+const FINISHED: &str = "job-";
+/// How it is called before.
+const UNFINISHED: &str = "new-";
+/// How old an unfinished tree is when its maker must be gone.
+const ABANDONED: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// The tree of one job; removed when dropped.
 pub struct Private {
     root: PathBuf,
@@ -43,24 +50,31 @@ impl Private {
     }
 
     fn create_below(base: &Path) -> io::Result<Private> {
-        if !base.exists() {
-            fs::DirBuilder::new().mode(0o755).create(base)?;
+        match fs::DirBuilder::new().mode(0o755).create(base) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
         }
         sweep(base);
-        let made = tempfile::Builder::new().prefix("job-").rand_bytes(8).tempdir_in(base)?;
-        let root = made.path().canonicalize()?;
-        let lease = fs::File::create(root.join("lease"))?;
+        // Made under another name, so that no other job's sweep meets a tree whose lease is not
+        // locked yet.
+        let made = tempfile::Builder::new().prefix(UNFINISHED).rand_bytes(8).tempdir_in(base)?;
+        let lease = fs::File::create(made.path().join("lease"))?;
         let lease = nix::fcntl::Flock::lock(lease, nix::fcntl::FlockArg::LockExclusiveNonblock)
             .map_err(|(_, e)| io::Error::from(e))?;
         for name in ["d", "x"] {
-            fs::DirBuilder::new().mode(0o755).create(root.join(name))?;
+            fs::DirBuilder::new().mode(0o755).create(made.path().join(name))?;
         }
         // The tasks of the job may have other ids than this process (setpriv in a root job), and
         // enter the directories by descriptor only; but exec of a twin asks for the way to it.
-        fs::set_permissions(&root, fs::Permissions::from_mode(0o711))?;
+        fs::set_permissions(made.path(), fs::Permissions::from_mode(0o711))?;
+        let name = made.path().file_name().unwrap_or_default().as_bytes();
+        let random = name.strip_prefix(UNFINISHED.as_bytes()).unwrap_or(name);
+        let root =
+            base.canonicalize()?.join(OsStr::from_bytes(&[FINISHED.as_bytes(), random].concat()));
+        fs::rename(made.path(), &root)?;
+        let _ = made.keep();
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directories = openat(AT_FDCWD, &root.join("d"), flags, Mode::empty())?;
-        let _ = made.keep();
         Ok(Private { root, directories, _lease: lease, owner: std::process::id() })
     }
 
@@ -127,12 +141,18 @@ pub fn remove(root: &Path) {
 fn sweep(base: &Path) {
     let Ok(entries) = fs::read_dir(base) else { return };
     for entry in entries.flatten() {
-        if !entry.file_name().as_bytes().starts_with(b"job-") {
-            continue;
-        }
-        let path = entry.path();
-        let Ok(lease) = fs::File::open(path.join("lease")) else { continue };
-        if nix::fcntl::Flock::lock(lease, nix::fcntl::FlockArg::LockExclusiveNonblock).is_ok() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let gone = if name.as_bytes().starts_with(FINISHED.as_bytes()) {
+            fs::File::open(path.join("lease")).is_ok_and(|lease| {
+                nix::fcntl::Flock::lock(lease, nix::fcntl::FlockArg::LockExclusiveNonblock).is_ok()
+            })
+        } else if name.as_bytes().starts_with(UNFINISHED.as_bytes()) {
+            let age = entry.metadata().and_then(|m| m.modified()).map(|t| t.elapsed());
+            matches!(age, Ok(Ok(age)) if age > ABANDONED)
+        } else {
+            false
+        };
+        if gone {
             remove(&path);
         }
     }
@@ -167,6 +187,23 @@ mod tests {
         let root = tree.root().to_owned();
         drop(tree);
         assert!(!root.exists());
+    }
+
+    #[test]
+    fn trees_made_at_once_do_not_sweep_each_other() {
+        let base = tempfile::tempdir().expect("a temporary directory");
+        let jobs = base.path().join("jobs");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let tree = Private::create(std::slice::from_ref(&jobs)).expect("a tree");
+                        assert!(tree.root().join("d").exists());
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(&jobs).expect("it is there").count(), 0);
     }
 
     #[test]
