@@ -42,7 +42,9 @@ impl RenameFlags {
         RenameFlags(bits)
     }
 
-    const fn has(self, flag: RenameFlags) -> bool {
+    /// Whether all of `flag` is set.
+    #[must_use]
+    pub const fn has(self, flag: RenameFlags) -> bool {
         self.0 & flag.0 != 0
     }
 

@@ -251,7 +251,13 @@ fn open(call: &Call<'_>, link: &Link) -> Result<File, Errno> {
                 | nix::fcntl::OFlag::O_NONBLOCK
                 | nix::fcntl::OFlag::O_NOCTTY;
             let fd =
-                nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).map_err(job_errno)?;
+                nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).map_err(
+                    |e| match e {
+                        // A socket or a device without a driver: no regular file.
+                        nix::errno::Errno::ENXIO => Errno::EACCES,
+                        e => job_errno(e),
+                    },
+                )?;
             let file = File::from(fd);
             match file.metadata() {
                 Ok(m) if m.is_file() => Ok(file),

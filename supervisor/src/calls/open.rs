@@ -149,6 +149,7 @@ fn open_node(call: &Call<'_>, node: NodeRef, flags: OFlag) -> Result<Opened, Err
         if !access::may(job, call.caller, &attr, want) {
             return Err(Errno::EACCES);
         }
+        keeps_time(call, flags)?;
     }
     if let Outcome::Refuse(e) = decide(operation, job.mode(node), target) {
         return Err(job.refused(call.row.name, e, job.path(node)));
@@ -157,9 +158,7 @@ fn open_node(call: &Call<'_>, node: NodeRef, flags: OFlag) -> Result<Opened, Err
     if !path_only && !access::may(job, call.caller, &attr, access::READ) {
         return Err(Errno::EACCES);
     }
-    if flags.contains(OFlag::O_NOATIME) && !access::owns(job, call.caller) {
-        return Err(Errno::EPERM);
-    }
+    keeps_time(call, flags)?;
     job.counters.opens.fetch_add(1, Relaxed);
     // What fcntl(F_GETFL) shows later.
     let shown = OFlag::O_APPEND
@@ -195,6 +194,14 @@ fn open_node(call: &Call<'_>, node: NodeRef, flags: OFlag) -> Result<Opened, Err
         // O_PATH | O_NOFOLLOW on a link: a descriptor of the link itself, which can't be made.
         NodeKind::Symlink => Err(Errno::ELOOP),
     }
+}
+
+/// `O_NOATIME` is the owner's right.
+fn keeps_time(call: &Call<'_>, flags: OFlag) -> Result<(), Errno> {
+    if flags.contains(OFlag::O_NOATIME) && !access::owns(call.job, call.caller) {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
 }
 
 /// A descriptor of the directory that stands for a projected one.

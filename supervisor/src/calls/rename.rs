@@ -116,7 +116,7 @@ fn dots(from: &Held, to: &Held, flags: RenameFlags) -> Result<(), Errno> {
         return Err(Errno::EBUSY);
     }
     if !matches!(to.last, Last::Name { .. }) {
-        let keeps = flags == RenameFlags::NO_REPLACE;
+        let keeps = flags.has(RenameFlags::NO_REPLACE);
         return Err(if keeps { Errno::EEXIST } else { Errno::EBUSY });
     }
     Ok(())
@@ -143,7 +143,7 @@ fn tangled(from: &Held, to: &Held, flags: RenameFlags) -> Result<(), Errno> {
     let (Some(old), Some(new)) = (real_path(from), real_path(to)) else { return Ok(()) };
     let is_directory = |path: &[u8]| kind_of(path) == Some(SFlag::S_IFDIR);
     let slash = |held: &Held| held.last == (Last::Name { slash: true });
-    let swaps = flags == RenameFlags::EXCHANGE;
+    let swaps = flags.has(RenameFlags::EXCHANGE);
     let comes = if swaps { &new } else { &old };
     if (slash(from) && !is_directory(&old)) || (slash(to) && !is_directory(comes)) {
         return Err(Errno::ENOTDIR);

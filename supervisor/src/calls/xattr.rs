@@ -23,7 +23,8 @@ pub fn get(call: &Call<'_>, follow: Follow) -> Result<Verdict, Errno> {
 
 /// fgetxattr(fd, name, value, size).
 pub fn get_by_descriptor(call: &Call<'_>) -> Result<Verdict, Errno> {
-    by_number(call, |node| {
+    // AT_FDCWD is the current directory here, as for fsetxattr (since 6.13).
+    give_if(call.node_of_descriptor(call.caller.int(0))?, |node| {
         let (name, len) = attribute_name(call, 1)?;
         value(call, node, &name[..len])
     })
@@ -36,7 +37,7 @@ pub fn list(call: &Call<'_>, follow: Follow) -> Result<Verdict, Errno> {
 
 /// flistxattr(fd, list, size).
 pub fn list_by_descriptor(call: &Call<'_>) -> Result<Verdict, Errno> {
-    by_number(call, |node| names(call, node))
+    give_if(call.node_of_number()?, |node| names(call, node))
 }
 
 fn by_path(
@@ -52,11 +53,11 @@ fn by_path(
     }
 }
 
-fn by_number(
-    call: &Call<'_>,
+fn give_if(
+    node: Option<NodeRef>,
     give: impl FnOnce(NodeRef) -> Result<Verdict, Errno>,
 ) -> Result<Verdict, Errno> {
-    match call.node_of_number()? {
+    match node {
         Some(node) => give(node),
         None => Ok(Verdict::CONTINUE),
     }

@@ -102,7 +102,9 @@ pub fn resolve_in(
     match job.spot(caller, base, (dirfd != AT_FDCWD).then_some(dirfd))? {
         Spot::Node(node) => Walk::new(job, caller, Place::Node(node), false, way).run(path),
         Spot::Hidden => Err(Errno::ENOENT),
-        // Not a path at all, or a directory that is gone: the kernel knows what to say.
+        // A socket, a pipe: no directory.
+        Spot::Nowhere if base.first() != Some(&b'/') => Err(Errno::ENOTDIR),
+        // A directory that is gone: the kernel knows what to say.
         Spot::Nowhere => Ok(Found::Kernel(RealPlace::default())),
         Spot::Real => {
             if let Some(place) = relative_untouched(job, base, path) {
@@ -237,13 +239,15 @@ struct Walk<'a> {
     kernel: bool,
     links: u32,
     way: Way,
+    /// The component before was `.` or `..`.
+    dots: bool,
     /// Some link was followed or `..` taken: the string is not the physical path.
     winding: bool,
 }
 
 impl<'a> Walk<'a> {
     fn new(job: &'a Job, caller: &'a Caller<'a>, place: Place, kernel: bool, way: Way) -> Self {
-        Walk { job, caller, place, kernel, links: 0, way, winding: false }
+        Walk { job, caller, place, kernel, links: 0, way, dots: false, winding: false }
     }
 
     fn run(mut self, path: &[u8]) -> Result<Found, Errno> {
@@ -261,6 +265,7 @@ impl<'a> Walk<'a> {
             let last = rest[end..].iter().all(|&b| b == b'/');
             let slash = end < rest.len();
             at = end;
+            self.dots = matches!(name.as_slice(), b"." | b"..");
             let step = Step { name: &name, last, slash, follow: self.way.follow || !last || slash };
             let outcome = match &self.place {
                 Place::Real(dir) if dir == b"/proc" || dir.starts_with(b"/proc/") => {
@@ -416,7 +421,10 @@ impl<'a> Walk<'a> {
                     path.push(b'/');
                 }
                 if !self.kernel {
-                    if slash && path.len() > 1 {
+                    if self.dots && path.len() > 1 {
+                        // Still no name that could be made, removed or be a file's.
+                        path.extend_from_slice(b"/.");
+                    } else if slash && path.len() > 1 {
                         path.push(b'/');
                     }
                     return Ok(Found::Foreign(path));

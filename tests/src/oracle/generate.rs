@@ -218,7 +218,7 @@ fn name(r: &mut Random, names: &[&str]) -> String {
         0 => format!("./{name}"),
         1 => format!("d/../{name}"),
         2 => format!("dirlink/../{name}"),
-        3 => format!("/{name}"),
+        3 => format!(".//{name}"),
         4 => format!("../mnt/{name}"),
         5 => format!("self/{name}"),
         6 => format!("d/./e/..//../{name}"),
@@ -259,8 +259,7 @@ fn open_flags(r: &mut Random) -> String {
     let mut flags = match r.below(10) {
         0..6 => 0,
         6 => 1,
-        7..9 => 2,
-        _ => 3,
+        _ => 2,
     };
     for _ in 0..r.of(&[0, 0, 1, 1, 2, 3]) {
         flags |= r.of(MORE);
@@ -269,7 +268,7 @@ fn open_flags(r: &mut Random) -> String {
         flags |= 0o20_200_000; // O_TMPFILE
     }
     if r.chance(3) {
-        flags = (flags & 0o2_700_000) | 0o10_000_000; // O_PATH
+        flags = (flags & 0o2_200_000) | 0o10_000_000; // O_PATH
     }
     format!("{flags:#o}").replace("0o", "0")
 }
@@ -401,7 +400,7 @@ fn operation(r: &mut Random) -> String {
             format!("bind {} unix:{} {}", slot(r), &path(r)[1..], r.of(&["110", "110", "30", "2"]))
         }
         95 => format!("connect {} unix:{} 110", slot(r), &path(r)[1..]),
-        96 => format!(">{} socket 1 {} 0", r.below(5), r.of(&["1", "2"])),
+        96 => format!(">{} socket 1 {} 0", r.below(5), r.of(&["0x801", "0x802"])),
         97..99 => format!("execve {} argv:zero,one null", path(r)),
         99 => {
             format!("execveat {} {} argv:zero,one null {}", dirfd(r), empty_or_path(r), at_flags(r))
@@ -447,7 +446,7 @@ fn open(r: &mut Random, c: &str) -> String {
             path(r),
             open_flags(r),
             r.of(&["0", "0", "0644"]),
-            r.of(&["0", "0", "0", "0", "1", "2", "4", "8", "0x10", "0x40"]),
+            r.of(&["0", "0", "0", "0x40"]),
             r.of(&["24", "24", "24", "24", "32", "16"])
         ),
     }

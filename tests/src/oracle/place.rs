@@ -90,6 +90,8 @@ impl Place {
     fn plant(&self) {
         let dir = self.world.path("src");
         tree::sample(&dir);
+        // Not out of the place: there the two sides need not be on the same mounts.
+        fs::remove_file(dir.join("out")).expect("the sample's link");
         let base = self.base.as_os_str().as_bytes();
         let at = |rest: &[u8]| OsString::from(std::ffi::OsStr::from_bytes(&[base, rest].concat()));
         // In a user namespace, which makes the kernel's side for ordinary users, what belongs to
@@ -112,6 +114,7 @@ impl Place {
         }
         for (target, name) in [
             ("../beside".into(), "leave"),
+            ("../beside/sub".into(), "out"),
             ("../beside/file".into(), "leave-file"),
             ("../beside/none".into(), "leave-none"),
             ("../mnt/f".into(), "return"),
@@ -129,7 +132,7 @@ impl Place {
             ("../beside/sub".into(), "null"),
             ("/proc/self/cwd".into(), "cwd"),
             (format!("{}f", "./".repeat(2047)).into(), "long-target"),
-        ] as [(OsString, &str); 18]
+        ] as [(OsString, &str); 19]
         {
             symlink(target, dir.join(name)).expect("symlink");
         }

@@ -179,7 +179,7 @@ const CALLS: &[&str] = &[
     "fchmodat2 -100 PATH 0700 0x400",
     "c.fchmodat -100 PATH 0700 0x100",
     "chown PATH -1 -1",
-    "chown PATH 0 0",
+    "chown PATH 65534 65534",
     "lchown PATH -1 -1",
     "fchownat @3 PATH -1 -1 0x100",
     "fchownat -100 PATH -1 -1 0x1000",
