@@ -20,7 +20,7 @@ mod tests {
     /// Operations of a random sequence.
     const LENGTH: usize = 40;
     /// How many failures are shown.
-    const SHOWN: usize = 12;
+    const SHOWN: usize = 8;
 
     /// What a whole test found.
     #[derive(Default)]

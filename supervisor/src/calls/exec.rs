@@ -157,6 +157,13 @@ fn plan(call: &Call<'_>, at: bool) -> Result<Option<Plan>, Errno> {
             (Link::Real(OsStr::from_bytes(&path).into()), false)
         }
     };
+    if let Link::Real(path) = &link
+        && flags & AT_SYMLINK_NOFOLLOW != 0
+        && path.is_symlink()
+    {
+        // Of its own paths the kernel says so itself.
+        return if outside { Err(Errno::ELOOP) } else { Ok(None) };
+    }
     let Some((file, prefix)) = follow_chain(call, link, &name, outside)? else { return Ok(None) };
     job.counters.execs.fetch_add(1, Relaxed);
     Ok(Some(Plan { file, prefix, name, empty }))

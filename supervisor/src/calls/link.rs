@@ -109,7 +109,8 @@ fn job_path(job: &Job, found: &Found) -> Vec<u8> {
 
 /// What is in the place of a new name in a real directory.
 fn real_new_name(job: &Job, to: &Held, dir: Option<&[u8]>) -> Result<Target, Errno> {
-    let Some(dir) = dir else { return Ok(Target::Missing) };
+    // A directory that is gone: nothing can be made there.
+    let Some(dir) = dir else { return Err(Errno::ENOENT) };
     must_be_directory(dir)?;
     let Last::Name { slash } = to.last else { return Err(Errno::EEXIST) };
     if job.projection.covered(dir, &to.name).is_some() {

@@ -3,7 +3,7 @@
 use super::{Call, Verdict, make::note_link};
 use crate::listener::Answer;
 use crate::resolve::holder::{Held, Holder, Last, mount_id, must_be_directory};
-use crate::resolve::{Found, RealPlace};
+use crate::resolve::{Found, NAME_MAX, RealPlace};
 use crate::table::At;
 use nix::sys::stat::{SFlag, lstat};
 use std::ffi::OsStr;
@@ -81,8 +81,13 @@ fn answer(
         if decided.is_some() && mount_of(from)? != mount_of(to)? {
             return Ok(Some(Errno::EXDEV));
         }
-        if decided.is_some_and(|e| e != Errno::ENOENT && e != Errno::EEXIST) {
+        if decided.is_some() {
             dots(from, to, flags)?;
+            if from.name.len() > NAME_MAX || to.name.len() > NAME_MAX {
+                return Err(Errno::ENAMETOOLONG);
+            }
+        }
+        if decided.is_some_and(|e| e != Errno::ENOENT && e != Errno::EEXIST) {
             tangled(from, to, flags)?;
             let may = |held: &Held| held.may_change(call.job, call.caller);
             if !may(from) || !may(to) {

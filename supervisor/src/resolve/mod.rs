@@ -25,7 +25,7 @@ pub const AT_FDCWD: i32 = libc::AT_FDCWD;
 /// The most links on one path, `MAXSYMLINKS`.
 const MAX_LINKS: u32 = 40;
 /// `NAME_MAX`.
-const NAME_MAX: usize = 255;
+pub const NAME_MAX: usize = 255;
 
 /// What a path names.
 pub enum Found {

@@ -81,7 +81,10 @@ impl RealDirs {
         let links = match list_links(physical) {
             Ok(links) => Some(RwLock::new(links)),
             Err(
-                nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR | nix::errno::Errno::ELOOP,
+                nix::errno::Errno::ENOENT
+                | nix::errno::Errno::ENOTDIR
+                | nix::errno::Errno::ELOOP
+                | nix::errno::Errno::ENAMETOOLONG,
             ) => {
                 return Known::Missing;
             }
