@@ -163,11 +163,12 @@ impl Job {
     /// The real directory at `path`, listed if it is new.
     pub fn look(&self, path: &[u8]) -> Known {
         self.real_dirs.look(path, || {
-            let parent_of = |root: &[u8]| {
-                let cut = root.iter().rposition(|&b| b == b'/').unwrap_or(0);
-                root[..cut.max(1)] == *path
+            let hidden_here = |root: &[u8]| {
+                let cut = root.iter().rposition(|&b| b == b'/')?;
+                (root[..cut.max(1)] == *path).then(|| root[cut + 1..].into())
             };
-            !self.projection.edge(path).is_empty() || self.hidden_roots().any(parent_of)
+            let projected = self.projection.edge(path).iter().map(|entry| entry.name.clone());
+            projected.chain(self.hidden_roots().filter_map(hidden_here)).collect()
         })
     }
 

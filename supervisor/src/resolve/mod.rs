@@ -158,15 +158,12 @@ fn straight(
     Ok(Some(Found::Node(node)))
 }
 
-/// The common real case: a normalised path in a directory that is known and holds nothing special.
+/// The common real case: a normalised path in a directory that is known, and plain there.
 fn untouched(job: &Job, path: &[u8]) -> Option<RealPlace> {
     let slash = path.iter().rposition(|&b| b == b'/')?;
     let (dir, name) = (&path[..slash.max(1)], &path[slash + 1..]);
     let dir = job.real_dirs.get(dir)?;
-    if dir.special || dir.may_be_link(name) {
-        return None;
-    }
-    Some(RealPlace { dir: Some(dir), path: None })
+    dir.is_plain(name).then(|| RealPlace { dir: Some(dir), path: None })
 }
 
 fn relative_untouched(job: &Job, base: &[u8], path: &[u8]) -> Option<RealPlace> {

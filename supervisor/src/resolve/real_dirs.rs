@@ -25,11 +25,16 @@ pub struct Dir {
     pub physical: Box<[u8]>,
     /// None: it can't be listed, so every name may be a link.
     links: Option<RwLock<Names>>,
-    /// Something that is not the kernel's shows or is hidden here.
-    pub special: bool,
+    /// The names here that are not the kernel's: projected ones, and what is hidden. Few.
+    special: Vec<Box<[u8]>>,
 }
 
 impl Dir {
+    /// Is `name`, as far as this directory goes, what the kernel finds by itself and no link?
+    pub fn is_plain(&self, name: &[u8]) -> bool {
+        !self.special.iter().any(|special| **special == *name) && !self.may_be_link(name)
+    }
+
     /// May `name` be a symbolic link?
     pub fn may_be_link(&self, name: &[u8]) -> bool {
         match &self.links {
@@ -73,8 +78,9 @@ impl RealDirs {
         self.by_path.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
     }
 
-    /// The directory at `physical`, listed now if it was not yet. `special` is asked once.
-    pub fn look(&self, physical: &[u8], special: impl FnOnce() -> bool) -> Known {
+    /// The directory at `physical`, listed now if it was not yet. `special` is asked once for
+    /// the names that are not the kernel's.
+    pub fn look(&self, physical: &[u8], special: impl FnOnce() -> Vec<Box<[u8]>>) -> Known {
         if let Some(dir) = self.get(physical) {
             return Known::Dir(dir);
         }
@@ -157,15 +163,19 @@ mod tests {
         std::fs::write(tmp.path().join("b"), "").expect("a file");
         let path = tmp.path().as_os_str().as_bytes();
         let dirs = RealDirs::default();
-        let Known::Dir(dir) = dirs.look(path, || false) else { panic!("the directory is there") };
+        let Known::Dir(dir) = dirs.look(path, || vec![b"d".as_slice().into()]) else {
+            panic!("the directory is there")
+        };
         assert!(dir.may_be_link(b"a"));
         assert!(!dir.may_be_link(b"b"));
+        assert!(dir.is_plain(b"b") && dir.is_plain(b"not there"));
+        assert!(!dir.is_plain(b"a") && !dir.is_plain(b"d"));
         dir.note_link(b"c");
         assert!(dirs.get(path).expect("known").may_be_link(b"c"));
         dirs.alias(b"/other/way", &dir);
         dirs.forget(path);
         assert!(dirs.get(path).is_none());
         assert!(dirs.get(b"/other/way").is_none(), "aliases go with their directory");
-        assert!(matches!(dirs.look(b"/nothing/here", || false), Known::Missing));
+        assert!(matches!(dirs.look(b"/nothing/here", Vec::new), Known::Missing));
     }
 }
