@@ -18,6 +18,7 @@ mod stats;
 mod store;
 pub mod text;
 mod verify;
+mod whole;
 
 pub use error::StoreError;
 pub use export::{ExportError, Exported, LinkMode};

@@ -21,7 +21,8 @@ use crate::publish::{Draft, Published};
 /// What the `format` file says.
 const FORMAT: &[u8] = b"vrift store 1\n";
 /// Everything that may stand in a store's root.
-const ENTRIES: [&str; 7] = ["format", "blobs", "manifests", "refs", "tmp", "exec", "jobs"];
+const ENTRIES: [&str; 8] =
+    ["format", "blobs", "manifests", "refs", "tmp", "checked", "exec", "jobs"];
 /// What `open_or_create` makes; `exec` and `jobs` belong to the supervisor.
 const MADE: [&str; 4] = ["blobs", "manifests", "refs", "tmp"];
 
@@ -140,7 +141,7 @@ impl Store {
         blob_name(hash).into()
     }
 
-    /// Opens a blob for reading. Its content isn't checked here; `verify` does that.
+    /// Opens a blob for reading. Its content isn't checked here: [`is_whole`](Store::is_whole).
     ///
     /// # Errors
     /// The blob is missing or can't be opened.

@@ -3,7 +3,8 @@
 //! Counting is on every answer's way: relaxed atomics and bitmaps, no lock but for what is rare
 //! and told by name (refusals, failures of ours).
 
-use std::collections::HashMap;
+use crate::table::Arch;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use vrift_policy::Errno;
@@ -48,6 +49,8 @@ pub struct Counters {
     tasks: Vec<AtomicU64>,
     /// Distinct processes seen.
     pub processes: AtomicU64,
+    /// Calls newer than the table, by architecture and number.
+    unknown: Mutex<BTreeMap<(&'static str, i32), u64>>,
     told: Mutex<HashMap<Refusal, u64>>,
     failures: Mutex<HashMap<String, u64>>,
     /// Failures of ours that the job saw as an errno.
@@ -70,6 +73,7 @@ impl Counters {
             bytes: AtomicU64::new(0),
             tasks: bitmap(MAX_PID),
             processes: AtomicU64::new(0),
+            unknown: Mutex::new(BTreeMap::new()),
             told: Mutex::new(HashMap::new()),
             failures: Mutex::new(HashMap::new()),
             failed: AtomicU32::new(0),
@@ -99,6 +103,20 @@ impl Counters {
         if told.len() < TOLD || told.contains_key(&refusal) {
             *told.entry(refusal).or_default() += 1;
         }
+    }
+
+    /// A call that the table does not know went on in the kernel.
+    pub fn unknown(&self, arch: Arch, nr: i32) {
+        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        if unknown.len() < TOLD || unknown.contains_key(&(arch.name(), nr)) {
+            *unknown.entry((arch.name(), nr)).or_default() += 1;
+        }
+    }
+
+    /// The calls that the table does not know: architecture, number, how often.
+    pub fn unknown_calls(&self) -> Vec<(&'static str, i32, u64)> {
+        let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        unknown.iter().map(|((arch, nr), times)| (*arch, *nr, *times)).collect()
     }
 
     /// Something of ours failed and the job got an errno for it.

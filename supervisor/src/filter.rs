@@ -9,7 +9,7 @@
 //! a program; the unit tests use it to check the verdicts of this one.
 
 use crate::sys::seccomp::Instruction;
-use crate::table::{Arch, Handler, IOCTLS, Need, ROWS, Row};
+use crate::table::{Arch, Handler, IOCTLS, LAST_KNOWN, Need, ROWS, Row};
 use vrift_policy::Errno;
 
 /// What the job needs to be asked about.
@@ -135,6 +135,10 @@ fn section(arch: Arch, needs: &Needs) -> Vec<Instruction> {
     if arch == Arch::X86_64 {
         out.push(ins(AT_LEAST, 0, 1, X32_BIT));
         out.push(ins(RETURN, 0, 0, errno(Errno::ENOSYS)));
+    }
+    if needs.mounts || needs.record {
+        out.push(ins(AT_LEAST, 0, 1, LAST_KNOWN + 1));
+        out.push(ins(RETURN, 0, 0, NOTIFY));
     }
     out.extend(tree(&leaves));
     out

@@ -7,13 +7,15 @@ use crate::hints::Hints;
 use crate::private::Private;
 use crate::resolve::real_dirs::{Known, RealDirs};
 use crate::twin::Twins;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Mutex, PoisonError};
-use vrift_policy::{Errno, Mode, Operation, Outcome, Target};
+use std::sync::{Mutex, PoisonError, RwLock};
+use vrift_policy::{Errno, Operation, Outcome, Target};
 use vrift_projection::{Attr, NodeRef, Projection};
 use vrift_store::{Hash, NodeKind, Store};
 
@@ -70,6 +72,15 @@ pub struct StoreView {
     pub blobs_prefix: Vec<u8>,
     /// The store's directory without links.
     pub root: Vec<u8>,
+    /// Blobs that this job found to be whole.
+    pub whole: RwLock<HashSet<Hash, foldhash::fast::RandomState>>,
+}
+
+impl StoreView {
+    /// Was this blob found to be whole already?
+    pub fn known_whole(&self, hash: &Hash) -> bool {
+        self.whole.read().unwrap_or_else(PoisonError::into_inner).contains(hash)
+    }
 }
 
 impl Job {
@@ -124,7 +135,7 @@ impl Job {
     }
 
     /// The mode of the mount that a node belongs to.
-    pub fn mode(&self, node: NodeRef) -> Mode {
+    pub fn mode(&self, node: NodeRef) -> vrift_policy::Mode {
         self.projection.mode(node)
     }
 
@@ -237,12 +248,43 @@ impl Job {
         }
     }
 
-    /// Opens a blob anew: a descriptor of its own position.
-    pub fn open_blob(&self, hash: &Hash, flags: nix::fcntl::OFlag) -> Result<OwnedFd, Errno> {
+    /// Opens a blob anew: a descriptor of its own position. Its content was hashed before.
+    pub fn open_blob(&self, hash: &Hash, flags: OFlag) -> Result<OwnedFd, Errno> {
         let Some(view) = &self.store else { return Err(Errno::EIO) };
+        if !view.known_whole(hash) {
+            self.check_blob(view, hash)?;
+        }
+        self.open_unchecked(view, hash, flags)
+    }
+
+    /// Hashes a blob at its first use: never wrong bytes.
+    fn check_blob(&self, view: &StoreView, hash: &Hash) -> Result<(), Errno> {
+        let mut file = File::from(self.open_unchecked(view, hash, OFlag::O_RDONLY)?);
+        let what = match view.store.is_whole(hash, &mut file) {
+            Ok(true) => {
+                view.whole.write().unwrap_or_else(PoisonError::into_inner).insert(*hash);
+                return Ok(());
+            }
+            Ok(false) => "its content is another; run `vrift verify`".to_owned(),
+            Err(e) => format!("it can't be read: {e}"),
+        };
+        let node = self.projection.by_blob(hash).next().and_then(Result::ok);
+        let path = node.map(|node| self.path(node)).unwrap_or_default();
+        self.counters.fail(format!(
+            "{}: blob {hash} of the store is damaged: {what}",
+            crate::summary::printable(&path)
+        ));
+        Err(Errno::EIO)
+    }
+
+    fn open_unchecked(
+        &self,
+        view: &StoreView,
+        hash: &Hash,
+        flags: OFlag,
+    ) -> Result<OwnedFd, Errno> {
         let name = BlobName::of(hash);
-        let flags = flags | nix::fcntl::OFlag::O_CLOEXEC;
-        nix::fcntl::openat(&view.blobs, name.as_c_str(), flags, nix::sys::stat::Mode::empty())
+        nix::fcntl::openat(&view.blobs, name.as_c_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|e| match e {
                 nix::errno::Errno::EMFILE | nix::errno::Errno::ENFILE => {
                     self.counters.fail(format!("open of a blob: {e}"));

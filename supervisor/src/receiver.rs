@@ -95,6 +95,7 @@ impl Pool {
         }
         let table = if arch == Arch::NATIVE { &self.native } else { &self.compat };
         let Some(row) = table.row(notif.data.nr) else {
+            self.job.counters.unknown(arch, notif.data.nr);
             return pending.answer(&Answer::Continue);
         };
         let caller = Caller {

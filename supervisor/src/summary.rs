@@ -1,4 +1,4 @@
-//! The closing summary: at most ten lines on stderr.
+//! The closing summary: some ten lines on stderr.
 
 use crate::counters::Counters;
 use crate::job::Job;
@@ -54,10 +54,28 @@ pub fn lines(job: &Job, outcome: &Outcome) -> String {
     if outcome.ended > 0 {
         let _ = writeln!(out, "  ended:    {} processes that outlived the command", outcome.ended);
     }
+    let unknown = c.unknown_calls();
+    if let Some((arch, nr, times)) = unknown.first() {
+        let more = if unknown.len() > 1 {
+            format!(" and {} more", unknown.len() - 1)
+        } else {
+            String::new()
+        };
+        let _ = writeln!(
+            out,
+            "  unknown:  system call {nr} of {arch} ({times} times){more}: newer than this program, \
+             not supervised"
+        );
+    }
     if c.failed.load(Relaxed) > 0 {
         let failures = c.failures();
-        let first = failures.first().map_or("", |(reason, _)| reason.as_str());
-        let _ = writeln!(out, "  failed:   {} calls, for example: {first}", c.failed.load(Relaxed));
+        // Ten lines in all: what the refusals left of the room.
+        let room = SHOWN.saturating_sub(c.refusals().len()).max(1);
+        let _ = writeln!(out, "  failed:   {} calls", c.failed.load(Relaxed));
+        for (reason, times) in failures.iter().take(room) {
+            let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
+            let _ = writeln!(out, "    {reason}{times}");
+        }
     }
     out
 }
@@ -76,6 +94,11 @@ pub fn json(job: &Job, outcome: &Outcome) -> String {
                 "times": times,
             })
         })
+        .collect();
+    let unknown: Vec<_> = c
+        .unknown_calls()
+        .into_iter()
+        .map(|(arch, nr, times)| serde_json::json!({ "arch": arch, "nr": nr, "times": times }))
         .collect();
     let failures: Vec<_> = c
         .failures()
@@ -98,6 +121,7 @@ pub fn json(job: &Job, outcome: &Outcome) -> String {
         "ended": outcome.ended,
         "failed": c.failed.load(Relaxed),
         "failures": failures,
+        "unknown_calls": unknown,
     })
     .to_string()
         + "\n"

@@ -16,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 use vrift_projection::NodeRef;
 
 /// The twins of a job.
@@ -60,7 +61,7 @@ impl Twins {
             name.push_str(&of[..16]);
         }
         let path = dir.join(name);
-        if !path.exists() {
+        if !is_as_made(&path) {
             make(dir, &path, source, interpreter)?;
         }
         Ok(path)
@@ -104,6 +105,14 @@ impl Twins {
     }
 }
 
+/// The modification time of every twin: one that somebody wrote to has another, and is made anew.
+/// (Its change time says nothing, as every link to it changes that.)
+const MADE: Duration = Duration::from_secs(1);
+
+fn is_as_made(twin: &Path) -> bool {
+    twin.symlink_metadata().and_then(|m| m.modified()).is_ok_and(|t| t == UNIX_EPOCH + MADE)
+}
+
 fn blake3_of(bytes: &[u8]) -> String {
     vrift_store::Hash::of(bytes).to_string()
 }
@@ -128,6 +137,7 @@ fn make(
         point(file, interpreter)?;
     }
     file.set_permissions(fs::Permissions::from_mode(0o555))?;
+    file.set_modified(UNIX_EPOCH + MADE)?;
     // Closed before it gets its name: a file that is open for writing can't be run (ETXTBSY).
     let temporary = made.into_temp_path();
     match fs::rename(&temporary, path) {
@@ -182,6 +192,11 @@ mod tests {
         let plain = twins.shared("true", &source, None).expect("a twin");
         assert!(std::process::Command::new(&plain).status().expect("it runs").success());
         assert_eq!(plain.metadata().expect("it is there").permissions().mode() & 0o777, 0o555);
+
+        fs::remove_file(&plain).expect("ours");
+        fs::write(&plain, "damaged").expect("ours");
+        let again = twins.shared("true", &source, None).expect("a twin");
+        assert!(std::process::Command::new(&again).status().expect("made anew").success());
 
         let Kind::Dynamic { interpreter, header } = inspect(&source).expect("readable") else {
             panic!("true is dynamic");

@@ -172,6 +172,63 @@ mod tests {
         assert_eq!(got.out(), "other text\nrefused\n5\n", "{got}");
     }
 
+    /// Other bytes under the same name, the times put back: found at the first use, also by exec,
+    /// also of a large blob that an earlier job found to be whole.
+    #[test]
+    fn a_blob_of_other_bytes_is_never_handed_out() {
+        let world = World::new().without_store_check();
+        world.file("src/f", "text\n");
+        world.file("src/g", "other text\n");
+        world.file("src/large", vec![b'a'; 2 << 20]);
+        let program = world.file("src/program", "#!/bin/sh\necho ran\n");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("chmod");
+        world.ingest(world.path("src"), "t");
+        let p = world.path("p");
+        let script = format!(
+            "cd {}; cat f; cat g; ./program; head -c 3 large; cat f || echo again",
+            p.display()
+        );
+        let job = || {
+            let mount = format!("{}=t", p.display());
+            let job = world.native([binaries::vrift_trace()]).args(["--summary", "-m", &mount]);
+            job.args(["--", "sh", "-c", &script]).run().ok()
+        };
+        assert_eq!(job().out(), "text\nother text\nran\naaatext\n");
+        std::thread::sleep(std::time::Duration::from_millis(2_500));
+        assert_eq!(job().out(), "text\nother text\nran\naaatext\n");
+        let large = blake3::hash(&vec![b'a'; 2 << 20]).to_hex();
+        assert!(world.store().join(format!("checked/{large}")).exists(), "not remembered");
+
+        for content in [&b"text\n"[..], &fs::read(&program).expect("ours"), &vec![b'a'; 2 << 20]] {
+            let hex = blake3::hash(content).to_hex().to_string();
+            let blob = world.store().join("blobs").join(&hex[..2]).join(&hex);
+            let time = blob.metadata().expect("there").modified().expect("a time");
+            fs::set_permissions(&blob, fs::Permissions::from_mode(0o644)).expect("chmod");
+            let file = fs::File::options().write(true).open(&blob).expect("opens");
+            std::os::unix::fs::FileExt::write_all_at(&file, b"X", 1).expect("writes");
+            file.set_modified(time).expect("a time");
+            fs::set_permissions(&blob, fs::Permissions::from_mode(0o444)).expect("chmod");
+        }
+        let got = job();
+        assert_eq!(got.out(), "other text\nagain\n", "{got}");
+        assert_eq!(got.err().matches("Input/output error").count(), 4, "{got}");
+        for name in ["f", "program", "large"] {
+            let reason = format!("{}/{name}: blob ", p.display());
+            assert!(got.err().contains(&reason), "nothing of {name} in the summary: {got}");
+        }
+    }
+
+    #[test]
+    fn a_call_newer_than_the_table_is_named_in_the_summary() {
+        let (world, p) = world();
+        let mount = format!("{}=t", p.display());
+        let job = world.native([binaries::vrift_trace()]).args(["--summary", "-m", &mount, "--"]);
+        let script = "$! = 0; syscall(511); print $!{ENOSYS} ? \"as ever\" : \"$!\"";
+        let got = job.args(["perl", "-e", script]).run().ok();
+        assert_eq!(got.out(), "as ever", "{got}");
+        assert!(got.err().contains("unknown:  system call 511 of "), "{got}");
+    }
+
     fn with_policy(world: &World, text: &str) -> Job {
         let policy = world.file("policy.toml", text);
         world

@@ -55,23 +55,27 @@ mod tests {
     }
 
     #[test]
-    fn gnu_hello() {
-        let name = "real_builds::gnu_hello";
+    fn gnu_hello_also_with_projected_includes() {
+        let name = "real_builds::gnu_hello_also_with_projected_includes";
         let built = need!(name, natively("hello", "hello"));
         compare(&built, "hello", 5, &[]);
+        shadow_includes(&built.world);
+        compare(&built, "hello", 5, &[(Path::new("/usr/include"), "include")]);
         // The tests of the program itself ran natively, and so they must have run projected.
         assert!(built.native_said.out().contains("# FAIL:  0"), "{}", built.native_said);
     }
 
     #[test]
-    fn fmtlib_with_cmake_and_ninja() {
-        let name = "real_builds::fmtlib_with_cmake_and_ninja";
+    fn fmtlib_with_cmake_and_ninja_also_with_projected_includes() {
+        let name = "real_builds::fmtlib_with_cmake_and_ninja_also_with_projected_includes";
         need!(name, skip::program("cmake").and(skip::program("ninja")));
         if !Path::new("/usr/src/googletest").exists() {
             skip!(name, "googletest's sources are not installed");
         }
         let built = need!(name, natively("fmtlib", "fmtlib"));
         compare(&built, "fmtlib", 8, &[]);
+        shadow_includes(&built.world);
+        compare(&built, "fmtlib", 8, &[(Path::new("/usr/include"), "include")]);
     }
 
     #[test]

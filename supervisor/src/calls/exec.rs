@@ -285,8 +285,9 @@ fn open_program(call: &Call<'_>, node: NodeRef) -> Result<File, Errno> {
         return Err(Errno::EACCES);
     }
     let hash = job.check(job.projection.blob(node))?.ok_or(Errno::EACCES)?;
+    let file = File::from(call.open_blob(&hash, attr.size, nix::fcntl::OFlag::O_RDONLY)?);
     job.counters.content(node, attr.size);
-    Ok(File::from(job.open_blob(&hash, nix::fcntl::OFlag::O_RDONLY)?))
+    Ok(file)
 }
 
 /// The shared twin of a projected program interpreter: the kernel opens it by its path.

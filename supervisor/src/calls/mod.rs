@@ -31,8 +31,11 @@ use crate::resolve::{AT_FDCWD, Found, RealPlace, resolve};
 use crate::rewrite;
 use crate::sys::proc::PathBuffer;
 use crate::table::{At, Follow, Handler, Row};
+use nix::fcntl::OFlag;
+use std::os::fd::OwnedFd;
 use vrift_policy::Errno;
 use vrift_projection::NodeRef;
+use vrift_store::Hash;
 
 /// `AT_SYMLINK_NOFOLLOW`.
 const AT_SYMLINK_NOFOLLOW: i32 = libc::AT_SYMLINK_NOFOLLOW;
@@ -237,6 +240,18 @@ impl Call<'_> {
         }
         whole.extend_from_slice(name);
         Some(whole)
+    }
+
+    /// Opens the blob of `hash`. A large one is hashed at its first use while another thread
+    /// receives.
+    fn open_blob(&self, hash: &Hash, size: u64, flags: OFlag) -> Result<OwnedFd, Errno> {
+        const LARGE: u64 = 1 << 20;
+        let known = self.job.store.as_ref().is_some_and(|view| view.known_whole(hash));
+        if known || size < LARGE {
+            self.job.open_blob(hash, flags)
+        } else {
+            self.pool.while_waiting(|| self.job.open_blob(hash, flags))
+        }
     }
 
     /// What the descriptor in argument 0 stands for, where it is one and nothing else.

@@ -187,7 +187,7 @@ fn open_node(call: &Call<'_>, node: NodeRef, flags: OFlag) -> Result<Opened, Err
         NodeKind::File => {
             let hash = job.check(job.projection.blob(node))?.ok_or(Errno::EIO)?;
             // An O_PATH descriptor can't be handed over: one for reading takes its place.
-            let fd = job.open_blob(&hash, OFlag::O_RDONLY | wanted)?;
+            let fd = call.open_blob(&hash, attr.size, OFlag::O_RDONLY | wanted)?;
             job.counters.content(node, attr.size);
             Ok(Opened { fd, blob: Some((node, hash)) })
         }

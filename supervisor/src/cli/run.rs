@@ -146,7 +146,7 @@ pub fn view(root: &Path) -> Result<StoreView, Complaint> {
     let mut prefix = blobs.into_os_string().into_encoded_bytes();
     prefix.push(b'/');
     let root = physical.into_os_string().into_encoded_bytes();
-    Ok(StoreView { store, blobs: fd.into(), blobs_prefix: prefix, root })
+    Ok(StoreView { store, blobs: fd.into(), blobs_prefix: prefix, root, whole: Default::default() })
 }
 
 /// Mounts the manifests.

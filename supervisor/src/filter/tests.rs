@@ -40,6 +40,15 @@ fn every_row_gets_its_verdict() {
 }
 
 #[test]
+fn a_call_newer_than_the_table_is_asked_for() {
+    let program = compile(&all());
+    assert_eq!(verdict(&program, Arch::NATIVE, LAST_KNOWN + 1, [0; 6]), NOTIFY);
+    assert_eq!(verdict(&program, Arch::NATIVE, 462, [0; 6]), ALLOW, "mseal");
+    let program = compile(&Needs { refuse_io_uring: true, ..Needs::default() });
+    assert_eq!(verdict(&program, Arch::NATIVE, LAST_KNOWN + 1, [0; 6]), ALLOW);
+}
+
+#[test]
 fn the_calls_that_must_be_free_are_allowed_without_a_look_at_arguments() {
     let program = compile(&all());
     for name in [
@@ -170,7 +179,7 @@ fn verdicts_agree_with_seccompiler() {
     .expect("a program");
     let theirs: Vec<Instruction> = theirs.iter().map(|i| ins(i.code, i.jt, i.jf, i.k)).collect();
     let ours = compile(&needs);
-    for nr in 0..512 {
+    for nr in 0..=LAST_KNOWN {
         let call = Call { nr, arch: Arch::X86_64.audit(), args: [0; 6] };
         let (a, b) = (run(&ours, &call).0, run(&theirs, &call).0);
         let refused = ROWS

@@ -30,6 +30,15 @@ impl Arch {
     #[cfg(target_arch = "aarch64")]
     pub const NATIVE: Arch = Arch::Aarch64;
 
+    /// What the kernel calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64",
+            Arch::Aarch64 => "aarch64",
+            Arch::I386 => "i386",
+        }
+    }
+
     /// The `AUDIT_ARCH_*` word that `seccomp_data.arch` carries (`include/uapi/linux/audit.h`).
     pub const fn audit(self) -> u32 {
         match self {
@@ -154,6 +163,11 @@ pub enum Handler {
     /// Refused whatever its arguments, by the filter alone; no notification.
     Refuse(Errno),
 }
+
+/// The last number of the kernel that the table was made for, 6.18's file_setattr; all
+/// architectures number new calls alike. A later one may name files in ways that nothing here
+/// knows of, so it is counted and named in the summary.
+pub const LAST_KNOWN: u32 = 469;
 
 /// When the filter asks for a call at all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
