@@ -159,6 +159,32 @@ mod tests {
         table(name, Who::Another, true);
     }
 
+    /// What docs/SYSCALLS.md says of this test.
+    #[test]
+    fn the_table_asks_every_call_that_is_said_to_be_asked() {
+        let out = std::process::Command::new(vrift_tests::binaries::vrift_trace())
+            .args(["syscalls", "--json"])
+            .output()
+            .expect("vrift-trace runs");
+        let rows: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        let asked: std::collections::BTreeSet<String> = rows::sequences()
+            .iter()
+            .flatten()
+            .filter_map(|line| line.split(' ').find(|word| !word.starts_with('>')))
+            // ioctl's requests are asked by a name of the guest's own.
+            .map(|name| if name == "setflags" { "ioctl".into() } else { name.to_owned() })
+            .collect();
+        let missing: Vec<&str> = rows
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter(|row| row["tested_by"].as_array().expect("a list").contains(&"oracle".into()))
+            .filter_map(|row| row["name"].as_str())
+            .filter(|name| !asked.contains(*name))
+            .collect();
+        assert!(missing.is_empty(), "not asked: {missing:?}");
+    }
+
     #[test]
     fn random_sequences() {
         let name = "random_sequences";

@@ -96,7 +96,7 @@ fn at_is_null(call: &Call<'_>, at: At) -> bool {
 }
 
 /// A structure that may grow: copy_struct_from_user() and its callers.
-fn sized(size: u64, least: u64) -> Result<(), Errno> {
+pub fn sized(size: u64, least: u64) -> Result<(), Errno> {
     if size > PAGE {
         return Err(Errno::E2BIG);
     }

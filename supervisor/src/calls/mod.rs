@@ -120,6 +120,8 @@ pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
         H::GetXattr(follow) => xattr::get(call, follow),
         H::FGetXattr => xattr::get_by_descriptor(call),
         H::ListXattr(follow) => xattr::list(call, follow),
+        H::GetXattrAt => xattr::get_at(call),
+        H::ListXattrAt => xattr::list_at(call),
         H::FListXattr => xattr::list_by_descriptor(call),
         H::Make { at, op } => make::handle(call, at, op),
         H::Remove { at, op, flags } => remove::handle(call, at, op, flags),

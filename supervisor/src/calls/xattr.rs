@@ -1,23 +1,43 @@
 //! getxattr, listxattr and their like: the manifest's attributes.
 
-use super::arguments::attribute_name;
-use super::{Call, Verdict};
+use super::arguments::{attribute_name, sized};
+use super::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Call, Empty, Verdict};
 use crate::access;
 use crate::listener::Answer;
-use crate::resolve::Found;
+use crate::resolve::{AT_FDCWD, Found};
 use crate::table::{At, Follow};
 use vrift_policy::Errno;
 use vrift_projection::NodeRef;
 use vrift_store::NodeKind;
 
 const PATH: At = At { dirfd: None, path: 0 };
+/// Where the calls of 6.13 have it; their flags come next.
+const AT_PATH: At = At { dirfd: Some(0), path: 1 };
+const AT_FLAGS: u8 = 2;
+
+/// Where the answer goes.
+#[derive(Clone, Copy)]
+struct Room {
+    address: u64,
+    /// 0 asks for the length.
+    size: u64,
+}
+
+impl Room {
+    /// In argument `i` and the next.
+    fn of(call: &Call<'_>, i: u8) -> Room {
+        Room { address: call.caller.arg(i), size: call.caller.arg(i + 1) }
+    }
+}
 
 /// getxattr(path, name, value, size).
 pub fn get(call: &Call<'_>, follow: Follow) -> Result<Verdict, Errno> {
     // The name is read before the path is looked at.
     match attribute_name(call, 1) {
         Err(e) => call.unless_real(PATH, call.follows(follow), Err(e)),
-        Ok((name, len)) => by_path(call, follow, |node| value(call, node, &name[..len])),
+        Ok((name, len)) => {
+            by_path(call, follow, |node| value(call, node, &name[..len], Room::of(call, 2)))
+        }
     }
 }
 
@@ -26,18 +46,74 @@ pub fn get_by_descriptor(call: &Call<'_>) -> Result<Verdict, Errno> {
     // AT_FDCWD is the current directory here, as for fsetxattr (since 6.13).
     give_if(call.node_of_descriptor(call.caller.int(0))?, |node| {
         let (name, len) = attribute_name(call, 1)?;
-        value(call, node, &name[..len])
+        value(call, node, &name[..len], Room::of(call, 2))
     })
+}
+
+/// getxattrat(dirfd, path, flags, name, args, size): where the value goes is in memory.
+pub fn get_at(call: &Call<'_>) -> Result<Verdict, Errno> {
+    let arguments = || {
+        sized(call.caller.arg(5), 16)?;
+        let mut args = [0u8; 16];
+        call.caller.read_exact(call.caller.arg(4), &mut args)?;
+        let [address, rest] = [0, 8].map(|i| {
+            let mut word = [0u8; 8];
+            word.copy_from_slice(&args[i..i + 8]);
+            u64::from_ne_bytes(word)
+        });
+        // struct xattr_args: size and flags share the second word.
+        let (size, flags) = if cfg!(target_endian = "little") {
+            (rest & 0xffff_ffff, rest >> 32)
+        } else {
+            (rest >> 32, rest & 0xffff_ffff)
+        };
+        if flags != 0 {
+            return Err(Errno::EINVAL);
+        }
+        known_flags(call)?;
+        Ok((attribute_name(call, 3)?, Room { address, size }))
+    };
+    match arguments() {
+        Err(e) => call.unless_real(AT_PATH, true, Err(e)),
+        Ok(((name, len), room)) => by_path_at(call, |node| value(call, node, &name[..len], room)),
+    }
+}
+
+/// listxattrat(dirfd, path, flags, list, size).
+pub fn list_at(call: &Call<'_>) -> Result<Verdict, Errno> {
+    match known_flags(call) {
+        Err(e) => call.unless_real(AT_PATH, true, Err(e)),
+        Ok(()) => by_path_at(call, |node| names(call, node, Room::of(call, 3))),
+    }
+}
+
+fn known_flags(call: &Call<'_>) -> Result<(), Errno> {
+    let flags = call.caller.int(AT_FLAGS);
+    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+fn by_path_at(
+    call: &Call<'_>,
+    give: impl FnOnce(NodeRef) -> Result<Verdict, Errno>,
+) -> Result<Verdict, Errno> {
+    let follow = call.follows(Follow::Unless(AT_FLAGS));
+    let empty = Empty::flag(call.caller.int(AT_FLAGS), Empty::OrNull);
+    match call.find_or_empty(AT_PATH, follow, empty)? {
+        // The current directory is no descriptor: EBADF, as of 6.18.
+        None if call.dirfd(AT_PATH) == AT_FDCWD => Ok(Verdict::CONTINUE),
+        None => give_if(call.node_of_descriptor(call.dirfd(AT_PATH))?, give),
+        Some(found) => give_found(found, AT_PATH.path, give),
+    }
 }
 
 /// listxattr(path, list, size).
 pub fn list(call: &Call<'_>, follow: Follow) -> Result<Verdict, Errno> {
-    by_path(call, follow, |node| names(call, node))
+    by_path(call, follow, |node| names(call, node, Room::of(call, 1)))
 }
 
 /// flistxattr(fd, list, size).
 pub fn list_by_descriptor(call: &Call<'_>) -> Result<Verdict, Errno> {
-    give_if(call.node_of_number()?, |node| names(call, node))
+    give_if(call.node_of_number()?, |node| names(call, node, Room::of(call, 1)))
 }
 
 fn by_path(
@@ -45,9 +121,18 @@ fn by_path(
     follow: Follow,
     give: impl FnOnce(NodeRef) -> Result<Verdict, Errno>,
 ) -> Result<Verdict, Errno> {
-    match call.find(PATH, call.follows(follow))? {
+    give_found(call.find(PATH, call.follows(follow))?, PATH.path, give)
+}
+
+/// `argument` is the path's.
+fn give_found(
+    found: Found,
+    argument: u8,
+    give: impl FnOnce(NodeRef) -> Result<Verdict, Errno>,
+) -> Result<Verdict, Errno> {
+    match found {
         Found::Kernel(_) | Found::Magic(_) => Ok(Verdict::CONTINUE),
-        Found::Foreign(path) => Ok(Verdict::Redirect(vec![(0, path)])),
+        Found::Foreign(path) => Ok(Verdict::Redirect(vec![(argument, path)])),
         Found::Missing { .. } => Err(Errno::ENOENT),
         Found::Node(node) => give(node),
     }
@@ -89,14 +174,14 @@ fn may_read(call: &Call<'_>, node: NodeRef, name: &[u8]) -> Result<(), Errno> {
     }
 }
 
-fn value(call: &Call<'_>, node: NodeRef, name: &[u8]) -> Result<Verdict, Errno> {
+fn value(call: &Call<'_>, node: NodeRef, name: &[u8], room: Room) -> Result<Verdict, Errno> {
     may_read(call, node, name)?;
     let job = call.job;
     let value = job.check(job.projection.xattr(node, name))?.ok_or(Errno::ENODATA)?;
-    give(call, value, 2)
+    give(call, value, room)
 }
 
-fn names(call: &Call<'_>, node: NodeRef) -> Result<Verdict, Errno> {
+fn names(call: &Call<'_>, node: NodeRef, room: Room) -> Result<Verdict, Errno> {
     let mut list = Vec::new();
     let root = access::is_root(call.job, call.caller);
     for (name, _) in call.job.check(call.job.projection.xattrs(node))? {
@@ -106,17 +191,15 @@ fn names(call: &Call<'_>, node: NodeRef) -> Result<Verdict, Errno> {
         list.extend_from_slice(name);
         list.push(0);
     }
-    give(call, &list, 1)
+    give(call, &list, room)
 }
 
-/// Writes `data` to the buffer in argument `buf`, whose size follows; size 0 asks for the length.
-fn give(call: &Call<'_>, data: &[u8], buf: u8) -> Result<Verdict, Errno> {
-    let size = call.caller.arg(buf + 1);
-    if size != 0 {
-        if size < data.len() as u64 {
+fn give(call: &Call<'_>, data: &[u8], room: Room) -> Result<Verdict, Errno> {
+    if room.size != 0 {
+        if room.size < data.len() as u64 {
             return Err(Errno::ERANGE);
         }
-        call.caller.write(call.caller.arg(buf), data)?;
+        call.caller.write(room.address, data)?;
     }
     Ok(Verdict::Answer(Answer::Value(i64::try_from(data.len()).map_err(|_| Errno::ERANGE)?)))
 }

@@ -1,7 +1,7 @@
 //! `vrift-trace syscalls`: the public table.
 
 use super::args::Table;
-use crate::table::{Arch, Handler, Need, ROWS, Row};
+use crate::table::{Arch, Handler, LAST_KNOWN, Need, ROWS, Row, origin};
 use std::io::Write;
 
 /// Prints the table.
@@ -42,7 +42,10 @@ fn text(out: &mut impl Write) -> std::io::Result<()> {
         out,
         "  probes = the same, if look-ups are; mounts = only with mounts; filter = decided in the kernel."
     )?;
-    writeln!(out, "Every other call goes on in the kernel unseen; x32 calls get ENOSYS.")
+    writeln!(
+        out,
+        "Every other call goes on in the kernel unseen, one newer than {LAST_KNOWN} counted; x32 calls get ENOSYS."
+    )
 }
 
 fn json(out: &mut impl Write) -> std::io::Result<()> {
@@ -56,6 +59,13 @@ fn json(out: &mut impl Write) -> std::io::Result<()> {
                 "i386": row.number(Arch::I386),
                 "asked": asked(row),
                 "what": row.note,
+                "since": origin::since(row.name),
+                "refused": matches!(row.handler, Handler::Refuse(_)),
+                "errno": match row.handler {
+                    Handler::Refuse(e) => Some(e.to_string()),
+                    _ => None,
+                },
+                "tested_by": origin::tested_by(row),
             })
         })
         .collect();
@@ -75,21 +85,28 @@ fn markdown(out: &mut impl Write) -> std::io::Result<()> {
          `filter` = decided in the\nkernel, without a notification, in a job with mounts (io_uring: \
          also without, by policy). Every other\ncall goes on in the kernel unseen. Calls with the \
          x32 bit get ENOSYS; 32-bit calls are decided by\n`[syscalls] compat32`. On a path that is \
-         not projected each of these goes on in the kernel.\n\n\
-         | call | x86_64 | aarch64 | i386 | asked | what is done |\n\
-         |---|--:|--:|--:|---|---|"
+         not projected each of these goes on in the kernel.\nA call with a number above \
+         {LAST_KNOWN} (Linux 6.18) is newer than the table: it goes on in the kernel, and is\ncounted \
+         and named in the summary.\n\n\
+         *Since*: the Linux that first had the call, where that is later than 2.6.12. *Tested by*: the \
+         programs in\n`tests/tests/` that make the call in a job and compare its answer; the filter's \
+         verdict on every row is a\nunit test besides.\n\n\
+         | call | x86_64 | aarch64 | i386 | since | asked | what is done | tested by |\n\
+         |---|--:|--:|--:|--:|---|---|---|"
     )?;
     let number = |row: &Row, arch| row.number(arch).map_or("-".to_owned(), |n| n.to_string());
     for row in ROWS {
         writeln!(
             out,
-            "| {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
             row.name,
             number(row, Arch::X86_64),
             number(row, Arch::Aarch64),
             number(row, Arch::I386),
+            origin::since(row.name).unwrap_or_default(),
             asked(row),
-            row.note
+            row.note,
+            origin::tested_by(row).join(", ")
         )?;
     }
     Ok(())

@@ -5,6 +5,7 @@
 //! [`ROWS`]. A call that names or changes files and has no row is a hole: a test compares the
 //! table with the kernel's own list.
 
+pub mod origin;
 mod rows;
 
 pub use rows::ROWS;
@@ -126,6 +127,10 @@ pub enum Handler {
     FGetXattr,
     /// listxattr and llistxattr: path, list, size.
     ListXattr(Follow),
+    /// getxattrat(dirfd, path, flags, name, args, size).
+    GetXattrAt,
+    /// listxattrat(dirfd, path, flags, list, size).
+    ListXattrAt,
     /// flistxattr(fd, list, size).
     FListXattr,
     /// Makes a new name: mkdir, mknod, symlink.

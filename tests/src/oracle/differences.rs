@@ -52,12 +52,8 @@ const LIST: &[Difference] = &[
         goes_on: true,
     },
     Difference {
-        reason: "getxattrat, listxattrat, file_getattr: refused for what is projected; callers \
-                 fall back to the calls before them",
-        applies: |c| {
-            (matches!(c.name, "getxattrat" | "listxattrat") && c.projected.starts_with('-'))
-                || (c.name == "file_getattr" && c.projected.starts_with('-'))
-        },
+        reason: "file_getattr: refused for what is projected, as by file systems without flags",
+        applies: |c| c.name == "file_getattr" && c.projected.starts_with('-'),
         goes_on: true,
     },
     Difference {
@@ -78,43 +74,46 @@ const LIST: &[Difference] = &[
         reason: "O_PATH: no such descriptor can be handed over, one opened for reading takes its \
                  place and can do more",
         applies: |c| {
-            c.path_only
-                && (c.kernel == "-EBADF" || c.kernel.starts_with("-EBADF "))
-                && matches!(
-                    c.name,
-                    "read"
-                        | "pread64"
-                        | "pread"
-                        | "mmap"
-                        | "lseek"
-                        | "flock"
-                        | "lock"
-                        | "list"
-                        | "getdents64"
-                        | "getdents"
-                        | "fgetxattr"
-                        | "flistxattr"
-                        | "fsync"
-                        | "fadvise64"
-                        | "readahead"
-                        | "fchmod"
-                        | "fchown"
-                        | "futimens"
-                        | "futimes"
-                        | "utimensat"
-                        | "fsetxattr"
-                        | "fremovexattr"
-                        | "setflags"
-                        | "ftruncate"
-                        | "copy_file_range"
-                        | "sendfile"
-                        | "futimesat"
-                        | "inotify_add_watch"
-                        | "bind"
-                        | "connect"
-                        | "setxattrat"
-                        | "removexattrat"
-                )
+            c.path_only && c.name == "pour"
+                || c.path_only
+                    && (c.kernel == "-EBADF" || c.kernel.starts_with("-EBADF "))
+                    && matches!(
+                        c.name,
+                        "read"
+                            | "pread64"
+                            | "pread"
+                            | "mmap"
+                            | "lseek"
+                            | "flock"
+                            | "lock"
+                            | "list"
+                            | "getdents64"
+                            | "getdents"
+                            | "fgetxattr"
+                            | "flistxattr"
+                            | "getxattrat"
+                            | "listxattrat"
+                            | "fsync"
+                            | "fadvise64"
+                            | "readahead"
+                            | "fchmod"
+                            | "fchown"
+                            | "futimens"
+                            | "futimes"
+                            | "utimensat"
+                            | "fsetxattr"
+                            | "fremovexattr"
+                            | "setflags"
+                            | "ftruncate"
+                            | "copy_file_range"
+                            | "sendfile"
+                            | "futimesat"
+                            | "inotify_add_watch"
+                            | "bind"
+                            | "connect"
+                            | "setxattrat"
+                            | "removexattrat"
+                    )
         },
         goes_on: true,
     },

@@ -417,6 +417,7 @@ fn operation(r: &mut Random) -> String {
         109 => format!("write {} =text 4", slot(r)),
         110 => format!("ftruncate {} 0", slot(r)),
         111 => format!("flock {} {}", slot(r), r.of(&["5", "6", "8"])),
+        111 if r.below(3) == 0 => format!("pour {}", slot(r)),
         112 => format!("lock {} {}", slot(r), r.below(3)),
         113 => format!("mmap {} {}", slot(r), r.of(&["100", "0", "5000"])),
         114 => format!("setflags {} {}", slot(r), r.of(&["0x40086602", "0x401c5820"])),
