@@ -88,7 +88,14 @@ pub fn held(job: &Job, caller: &Caller<'_>, dirfd: i32, path: &[u8]) -> Result<H
         Found::Magic(path) => Holder::Real { path: Some(path), foreign: false },
         Found::Foreign(path) => Holder::Real { path: Some(path), foreign: true },
     };
-    Ok(Held { holder, last, name: name.to_vec() })
+    let held = Held { holder, last, name: name.to_vec() };
+    // What the job does not get to see is no name to remove, rename or put something over.
+    if let (Holder::Real { path: Some(dir), .. }, Last::Name { .. }) = (&held.holder, last)
+        && job.is_hidden(&held.path_in(dir.clone()))
+    {
+        return Err(Errno::ENOENT);
+    }
+    Ok(held)
 }
 
 impl Held {
