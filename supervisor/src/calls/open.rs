@@ -64,7 +64,11 @@ fn find(call: &Call<'_>, request: &Request) -> Result<Way, Errno> {
     let path = call.caller.read_path(call.caller.arg(at.path), &mut buf)?;
     let counters = &call.job.counters;
     counters.look_ups.fetch_add(1, Relaxed);
-    let walk = Walked { follow, creates: flags.contains(OFlag::O_CREAT) };
+    let walk = Walked {
+        follow,
+        creates: flags.contains(OFlag::O_CREAT),
+        in_root: request.resolve & open_flags::IN_ROOT != 0,
+    };
     let found = resolve_in(call.job, call.caller, call.dirfd(at), path, walk)?;
     if let Found::Kernel(place) = &found
         && let Some(path) = &place.path

@@ -19,6 +19,8 @@ pub struct Request {
 }
 
 const PATH_FLAGS: i32 = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_PATH | libc::O_CLOEXEC;
+/// `RESOLVE_IN_ROOT` of openat2.
+pub const IN_ROOT: u64 = 0x10;
 /// `O_TMPFILE` without the `O_DIRECTORY` in it.
 const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 
@@ -64,7 +66,6 @@ fn extended(call: &Call<'_>) -> Result<(i32, u64), Errno> {
     const PAGE: u64 = 4096;
     const RESOLVE: u64 = 0x3f;
     const BENEATH: u64 = 0x08;
-    const IN_ROOT: u64 = 0x10;
     const CACHED: u64 = 0x20;
     let size = call.caller.arg(3);
     if size < SIZE {

@@ -58,6 +58,8 @@ pub struct Way {
     pub follow: bool,
     /// The last component may be made by an open: no slash may come after it.
     pub creates: bool,
+    /// The directory that the walk starts from is its root (`RESOLVE_IN_ROOT`).
+    pub in_root: bool,
 }
 
 /// Resolves `path` from `dirfd` for `caller`. An empty path is ENOENT; `AT_EMPTY_PATH` is the
@@ -69,7 +71,7 @@ pub fn resolve(
     path: &[u8],
     follow: bool,
 ) -> Result<Found, Errno> {
-    resolve_in(job, caller, dirfd, path, Way { follow, creates: false })
+    resolve_in(job, caller, dirfd, path, Way { follow, ..Way::default() })
 }
 
 /// [`resolve`], with all that can be said of the way.
@@ -81,7 +83,7 @@ pub fn resolve_in(
     way: Way,
 ) -> Result<Found, Errno> {
     let Some(&first) = path.first() else { return Err(Errno::ENOENT) };
-    if first == b'/' {
+    if first == b'/' && !way.in_root {
         if is_normal(path) {
             if !job.projection.may_concern(path) {
                 if let Some(place) = untouched(job, path) {
@@ -100,6 +102,8 @@ pub fn resolve_in(
         caller.descriptor(dirfd, &mut buf)?
     };
     match job.spot(caller, base, (dirfd != AT_FDCWD).then_some(dirfd))? {
+        // What is found there is ENOSYS, as for every RESOLVE_ flag.
+        Spot::Node(_) if way.in_root => Err(Errno::ENOSYS),
         Spot::Node(node) => Walk::new(job, caller, Place::Node(node), false, way).run(path),
         Spot::Hidden => Err(Errno::ENOENT),
         // A socket, a pipe: no directory.
@@ -107,10 +111,15 @@ pub fn resolve_in(
         // A directory that is gone: the kernel knows what to say.
         Spot::Nowhere => Ok(Found::Kernel(RealPlace::default())),
         Spot::Real => {
+            let start = if base == b"/" { Vec::new() } else { base.to_vec() };
+            if way.in_root {
+                let mut walk = Walk::new(job, caller, Place::Real(start.clone()), true, way);
+                walk.root = start;
+                return walk.run(path);
+            }
             if let Some(place) = relative_untouched(job, base, path) {
                 return Ok(Found::Kernel(place));
             }
-            let start = if base == b"/" { Vec::new() } else { base.to_vec() };
             Walk::new(job, caller, Place::Real(start), true, way).run(path)
         }
     }
@@ -232,6 +241,8 @@ struct Walk<'a> {
     job: &'a Job,
     caller: &'a Caller<'a>,
     place: Place,
+    /// Where absolute links lead to and `..` ends; empty is the caller's root.
+    root: Vec<u8>,
     /// The kernel would be at the same place.
     kernel: bool,
     links: u32,
@@ -244,7 +255,8 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(job: &'a Job, caller: &'a Caller<'a>, place: Place, kernel: bool, way: Way) -> Self {
-        Walk { job, caller, place, kernel, links: 0, way, dots: false, winding: false }
+        let root = Vec::new();
+        Walk { job, caller, place, root, kernel, links: 0, way, dots: false, winding: false }
     }
 
     fn run(mut self, path: &[u8]) -> Result<Found, Errno> {
@@ -282,7 +294,7 @@ impl<'a> Walk<'a> {
                         return Err(Errno::ENOENT);
                     }
                     if target.first() == Some(&b'/') {
-                        self.place = Place::Real(Vec::new());
+                        self.place = Place::Real(self.root.clone());
                     }
                     self.winding = true;
                     let mut next = target;
@@ -326,8 +338,10 @@ impl<'a> Walk<'a> {
             }
             b".." => {
                 dir.truncate(parent);
-                let cut = dir.iter().rposition(|&b| b == b'/').unwrap_or(0);
-                dir.truncate(cut);
+                if *dir != self.root {
+                    let cut = dir.iter().rposition(|&b| b == b'/').unwrap_or(0);
+                    dir.truncate(cut);
+                }
                 self.winding = true;
                 return Ok(Outcome::Went);
             }

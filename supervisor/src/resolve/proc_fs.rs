@@ -14,6 +14,7 @@ impl Walk<'_> {
         let Place::Real(dir) = &mut self.place else { return Ok(Outcome::Went) };
         match step.name {
             b"." => return Ok(Outcome::Went),
+            b".." if *dir == self.root => return Ok(Outcome::Went),
             b".." => {
                 let cut = dir.iter().rposition(|&b| b == b'/').unwrap_or(0);
                 dir.truncate(cut);
