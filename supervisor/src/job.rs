@@ -5,6 +5,7 @@ use crate::caller::{Caller, job_errno};
 use crate::counters::{Counters, Refusal};
 use crate::hints::Hints;
 use crate::private::Private;
+use crate::read_only::ReadOnly;
 use crate::resolve::real_dirs::{Known, RealDirs};
 use crate::twin::Twins;
 use nix::fcntl::OFlag;
@@ -40,6 +41,8 @@ pub struct Job {
     pub store: Option<StoreView>,
     /// The job's own directories.
     pub private: Option<Private>,
+    /// What the job is handed descriptors from; None when it has no mounts.
+    pub handed: Option<ReadOnly>,
     /// Runnable copies.
     pub twins: Twins,
     /// What is known of real directories.
@@ -66,7 +69,7 @@ pub struct Job {
 pub struct StoreView {
     /// The store.
     pub store: Store,
-    /// Its blobs directory, held open.
+    /// Its blobs directory, held open, from where the job is handed descriptors.
     pub blobs: OwnedFd,
     /// The text in front of a blob's name where /proc shows it: `ROOT/blobs/`.
     pub blobs_prefix: Vec<u8>,

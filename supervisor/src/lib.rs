@@ -22,6 +22,7 @@ mod launch;
 mod listener;
 mod private;
 mod program;
+mod read_only;
 mod receiver;
 mod resolve;
 mod rewrite;

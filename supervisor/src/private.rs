@@ -6,6 +6,7 @@
 //! is: `ROOT/d/MOUNT-NODE`. A runnable twin is `ROOT/x/MOUNT-NODE/NAME`, so that `/proc/PID/exe`
 //! tells it and `comm` is right. The whole tree is invisible to the job and goes with it.
 
+use crate::read_only::ReadOnly;
 use crate::sys::proc::PathBuffer;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -29,7 +30,10 @@ const ABANDONED: std::time::Duration = std::time::Duration::from_secs(600);
 /// The tree of one job; removed when dropped.
 pub struct Private {
     root: PathBuf,
+    /// Where directories are made.
     directories: OwnedFd,
+    /// The same, from where the job is handed descriptors.
+    shown: OwnedFd,
     /// Held locked while the job runs: a later job sweeps trees that nobody holds.
     _lease: nix::fcntl::Flock<fs::File>,
     /// The process that made the tree and may remove it.
@@ -75,7 +79,15 @@ impl Private {
         let _ = made.keep();
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directories = openat(AT_FDCWD, &root.join("d"), flags, Mode::empty())?;
-        Ok(Private { root, directories, _lease: lease, owner: std::process::id() })
+        let shown = directories.try_clone()?;
+        Ok(Private { root, directories, shown, _lease: lease, owner: std::process::id() })
+    }
+
+    /// From now on descriptors of directories come from `handed`.
+    pub fn hand_out(&mut self, handed: &ReadOnly) -> Result<(), Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        self.shown = handed.open(&self.root.join("d"), flags)?;
+        Ok(())
     }
 
     /// Where the tree is, without links.
@@ -87,14 +99,14 @@ impl Private {
     pub fn open_directory(&self, node: NodeRef) -> Result<OwnedFd, Errno> {
         let name = format!("{}-{}", node.mount, node.node);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        match openat(&self.directories, name.as_str(), flags, Mode::empty()) {
+        match openat(&self.shown, name.as_str(), flags, Mode::empty()) {
             Err(Errno::ENOENT) => {
                 let mode = Mode::from_bits_truncate(0o555);
                 match mkdirat(&self.directories, name.as_str(), mode) {
                     Ok(()) | Err(Errno::EEXIST) => {}
                     Err(e) => return Err(e),
                 }
-                openat(&self.directories, name.as_str(), flags, Mode::empty())
+                openat(&self.shown, name.as_str(), flags, Mode::empty())
             }
             other => other,
         }

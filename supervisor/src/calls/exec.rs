@@ -327,5 +327,7 @@ fn finish(
     let path = job.check(
         made.map_err(|e| format!("runnable copy of {}: {e}", String::from_utf8_lossy(called))),
     )?;
-    job.check(File::open(&path).map_err(|e| format!("open {}: {e}", path.display())))
+    let handed = job.handed.as_ref().ok_or(Errno::EIO)?;
+    let opened = handed.open(&path, nix::fcntl::OFlag::O_RDONLY);
+    job.check(opened.map(File::from).map_err(|e| format!("open {}: {e}", path.display())))
 }

@@ -8,6 +8,7 @@ use crate::hints::Hints;
 use crate::job::{Job, StoreView};
 use crate::launch::{self, Outcome, Plan};
 use crate::private::Private;
+use crate::read_only::ReadOnly;
 use crate::resolve::real_dirs::RealDirs;
 use crate::twin::Twins;
 use crate::{summary, sys};
@@ -89,13 +90,14 @@ fn policy(cli: &Cli) -> Result<Policy, Complaint> {
 /// Opens what the job needs: store, manifests, projection, private tree.
 pub fn job(cli: &Cli, specs: &[MountSpec]) -> Result<Job, Complaint> {
     let os = |what: &str, e: std::io::Error| format!("{what}: {e}");
-    let store = if specs.is_empty() { None } else { Some(open_store(cli)?) };
+    let mut store = if specs.is_empty() { None } else { Some(open_store(cli)?) };
     let projection = project(store.as_ref(), specs)?;
-    let (private, twins) = match &store {
-        None => (None, Twins::default()),
+    let (private, twins, handed) = match &mut store {
+        None => (None, Twins::default(), None),
         Some(view) => {
-            let (private, twins) = private_tree(view)?;
-            (Some(private), twins)
+            let (mut private, twins) = private_tree(view)?;
+            let handed = hand_out(view, &mut private).map_err(|e| os("opening the store", e))?;
+            (Some(private), twins, Some(handed))
         }
     };
     let counters = Counters::new(projection.mounts().iter().map(|m| m.manifest().len()));
@@ -107,6 +109,7 @@ pub fn job(cli: &Cli, specs: &[MountSpec]) -> Result<Job, Complaint> {
         projection,
         store,
         private,
+        handed,
         twins,
         real_dirs: RealDirs::default(),
         hints: Hints::default(),
@@ -194,6 +197,20 @@ fn private_tree(view: &StoreView) -> Result<(Private, Twins), Complaint> {
     let writable = made && nix::unistd::access(&shared, nix::unistd::AccessFlags::W_OK).is_ok();
     let twins = if writable { shared } else { private.root().join("x") };
     Ok((private, Twins::new(twins)))
+}
+
+/// Takes care that what the job is handed descriptors of can't be changed through them.
+fn hand_out(view: &mut StoreView, private: &mut Private) -> std::io::Result<ReadOnly> {
+    let root = PathBuf::from(std::ffi::OsStr::from_bytes(&view.root));
+    let roots: &[&Path] = match private.root().starts_with(&root) {
+        true => &[&root],
+        false => &[&root, private.root()],
+    };
+    let handed = ReadOnly::of(roots)?;
+    let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_DIRECTORY;
+    view.blobs = handed.open(&root.join("blobs"), flags)?;
+    private.hand_out(&handed)?;
+    Ok(handed)
 }
 
 fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Complaint> {

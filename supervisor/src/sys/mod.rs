@@ -5,6 +5,7 @@
 
 pub mod caught;
 pub mod clone;
+pub mod mount;
 #[cfg(test)]
 pub mod plain;
 pub mod proc;
