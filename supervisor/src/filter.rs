@@ -9,7 +9,7 @@
 //! a program; the unit tests use it to check the verdicts of this one.
 
 use crate::sys::seccomp::Instruction;
-use crate::table::{Arch, Handler, IOCTLS, LAST_KNOWN, Need, ROWS, Row};
+use crate::table::{Act, Arch, Handler, IOCTLS, LAST_KNOWN, Need, REFUSED_IOCTLS, ROWS, Row};
 use vrift_policy::Errno;
 
 /// What the job needs to be asked about.
@@ -29,6 +29,8 @@ pub struct Needs {
     pub unprivileged: bool,
     /// The upper half of execveat's first argument when the supervisor itself put the call there.
     pub exec_cookie: u32,
+    /// The supervisor's and the keeper's process ids.
+    pub own_pids: [u32; 2],
 }
 
 /// What 32-bit calls on a 64-bit kernel get.
@@ -67,6 +69,9 @@ const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 
 /// `PR_SET_DUMPABLE` of include/uapi/linux/prctl.h.
 const PR_SET_DUMPABLE: u32 = 4;
+
+/// `F_SETLEASE` of include/uapi/linux/fcntl.h.
+const F_SETLEASE: u32 = 1024;
 
 /// Offsets into `struct seccomp_data`.
 const NR: u32 = 0;
@@ -172,9 +177,44 @@ fn leaf(arch: Arch, row: &Row, needs: &Needs) -> Vec<Instruction> {
                 out.push(ins(EQUAL, 0, 1, *request));
                 out.push(ins(RETURN, 0, 0, NOTIFY));
             }
+            for request in REFUSED_IOCTLS {
+                out.push(ins(EQUAL, 0, 1, *request));
+                out.push(ins(RETURN, 0, 0, errno(Errno::EPERM)));
+            }
             out.push(ins(RETURN, 0, 0, ALLOW));
             out
         }
+        Handler::Lease => vec![
+            ins(LOAD, 0, 0, arg_low(1)),
+            ins(EQUAL, 0, 1, F_SETLEASE),
+            ins(RETURN, 0, 0, NOTIFY),
+            ins(RETURN, 0, 0, ALLOW),
+        ],
+        // Other requests are for who traces the process already.
+        Handler::Process { act: Act::Attach, .. } if row.name == "ptrace" => vec![
+            ins(LOAD, 0, 0, arg_low(0)),
+            ins(EQUAL, 1, 0, libc::PTRACE_ATTACH),
+            ins(EQUAL, 0, 1, libc::PTRACE_SEIZE),
+            ins(RETURN, 0, 0, NOTIFY),
+            ins(RETURN, 0, 0, ALLOW),
+        ],
+        // Runtimes send their own threads signals by the hundred: the thread must belong to the
+        // process that is named, so that one is enough to tell.
+        Handler::Process { act: Act::Signal(2), .. } => vec![
+            ins(LOAD, 0, 0, arg_low(0)),
+            ins(EQUAL, 1, 0, needs.own_pids[0]),
+            ins(EQUAL, 0, 1, needs.own_pids[1]),
+            ins(RETURN, 0, 0, NOTIFY),
+            ins(RETURN, 0, 0, ALLOW),
+        ],
+        // 0 is the caller itself, a negative number is a group or all.
+        Handler::Process { pid, .. } => vec![
+            ins(LOAD, 0, 0, arg_low(pid.into())),
+            ins(EQUAL, 1, 0, 0),
+            ins(AT_LEAST, 0, 1, 0x8000_0000),
+            ins(RETURN, 0, 0, ALLOW),
+            ins(RETURN, 0, 0, NOTIFY),
+        ],
         Handler::PrCtl => vec![
             ins(LOAD, 0, 0, arg_low(0)),
             ins(EQUAL, 0, 3, PR_SET_DUMPABLE),

@@ -15,6 +15,7 @@ use std::fmt::Display;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock};
 use vrift_policy::{Errno, Operation, Outcome, Target};
 use vrift_projection::{Attr, NodeRef, Projection};
@@ -165,13 +166,19 @@ impl Job {
         store.into_iter().chain(private)
     }
 
-    /// Is this entry of /proc one of the supervisor's processes?
+    /// Is this entry of /proc one of the supervisor's processes or threads?
     pub fn is_own_pid(&self, name: &[u8]) -> bool {
         name.first().is_some_and(u8::is_ascii_digit)
             && std::str::from_utf8(name)
                 .ok()
                 .and_then(|n| n.parse().ok())
-                .is_some_and(|pid: u32| self.own_pids.contains(&pid))
+                .is_some_and(|pid| self.is_own_task(pid))
+    }
+
+    /// Is this the number of one of the supervisor's processes or threads?
+    pub fn is_own_task(&self, pid: i32) -> bool {
+        self.own_pids.contains(&pid.unsigned_abs())
+            || Path::new(&format!("/proc/self/task/{pid}")).exists()
     }
 
     /// The real directory at `path`, listed if it is new.

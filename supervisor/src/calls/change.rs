@@ -54,9 +54,9 @@ pub fn by_descriptor(call: &Call<'_>, op: Operation) -> Result<Verdict, Errno> {
     const NUMBER: At = At { dirfd: None, path: 0 };
     // fsetxattr alone takes AT_FDCWD for the current directory (since 6.13).
     let node = if op == Operation::SetXattr {
-        call.node_of_descriptor(call.caller.int(0))?
+        call.changeable_descriptor(call.caller.int(0))?
     } else {
-        call.node_of_number()?
+        call.changeable_number(call.caller.int(0))?
     };
     match node {
         Some(node) => {
@@ -73,7 +73,7 @@ fn by_number(
     op: Operation,
     arguments: Arguments,
 ) -> Result<Verdict, Errno> {
-    match call.node_of_descriptor(fd)? {
+    match call.changeable_descriptor(fd)? {
         Some(node) => refuse(call, node, op, arguments),
         None => Ok(Verdict::CONTINUE),
     }

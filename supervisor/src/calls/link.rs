@@ -21,7 +21,7 @@ pub fn handle(call: &Call<'_>, old: At, new: At, flags: Option<u8>) -> Result<Ve
     let follow = flags & AT_SYMLINK_FOLLOW != 0;
     let from = match call.find_or_empty(old, follow, Empty::flag(flags, Empty::Yes))? {
         Some(found) => found,
-        None => match call.node_of_descriptor(call.dirfd(old))? {
+        None => match call.changeable_descriptor(call.dirfd(old))? {
             Some(node) => Found::Node(node),
             None => {
                 if call.dirfd(old) != AT_FDCWD {

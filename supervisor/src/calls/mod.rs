@@ -8,11 +8,13 @@ mod chdir;
 mod cwd;
 mod dir;
 mod exec;
+mod lease;
 mod link;
 mod make;
 mod maps;
 mod open;
 mod open_flags;
+mod process;
 mod readlink;
 mod remove;
 mod rename;
@@ -136,6 +138,8 @@ pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
         H::SocketCall => socket::multiplexed(call),
         H::Watch => watch::handle(call),
         H::Lacking { at, follow, errno } => lacking(call, at, follow, errno),
+        H::Process { pid, act } => process::handle(call, pid, act),
+        H::Lease => lease::handle(call),
         H::Refuse(e) => Ok(e.into()),
         // Decided in the filter.
         H::PrCtl => Ok(Verdict::CONTINUE),
@@ -265,6 +269,28 @@ impl Call<'_> {
     /// What the caller's descriptor `fd` stands for; `AT_FDCWD` is the current directory. None:
     /// nothing of ours, or no such descriptor.
     fn node_of_descriptor(&self, fd: i32) -> Result<Option<NodeRef>, Errno> {
+        match self.spot_of_descriptor(fd)? {
+            Spot::Node(node) => Ok(Some(node)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The same for a call that would change what is behind the descriptor: EROFS for what is the
+    /// store's and not projected, which a task can only have been given from outside.
+    fn changeable_descriptor(&self, fd: i32) -> Result<Option<NodeRef>, Errno> {
+        match self.spot_of_descriptor(fd)? {
+            Spot::Node(node) => Ok(Some(node)),
+            Spot::Hidden => Err(Errno::EROFS),
+            Spot::Real | Spot::Nowhere => Ok(None),
+        }
+    }
+
+    /// The same for a number, where -100 is none.
+    fn changeable_number(&self, fd: i32) -> Result<Option<NodeRef>, Errno> {
+        if fd < 0 { Ok(None) } else { self.changeable_descriptor(fd) }
+    }
+
+    fn spot_of_descriptor(&self, fd: i32) -> Result<Spot, Errno> {
         let mut buf: PathBuffer = [0; 4096];
         let text = if fd == AT_FDCWD {
             self.caller.cwd(&mut buf)
@@ -272,11 +298,8 @@ impl Call<'_> {
             self.caller.descriptor(fd, &mut buf)
         };
         // A descriptor that is not open: the kernel says so.
-        let Ok(text) = text else { return Ok(None) };
-        match self.job.spot(self.caller, text, (fd != AT_FDCWD).then_some(fd))? {
-            Spot::Node(node) => Ok(Some(node)),
-            _ => Ok(None),
-        }
+        let Ok(text) = text else { return Ok(Spot::Nowhere) };
+        self.job.spot(self.caller, text, (fd != AT_FDCWD).then_some(fd))
     }
 }
 

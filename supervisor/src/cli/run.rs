@@ -227,6 +227,8 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
         },
         unprivileged: job.uid != 0,
         exec_cookie: job.exec_cookie,
+        // Known when they are there.
+        own_pids: [0; 2],
     };
     let here = std::env::current_dir().ok();
     let enter = here.filter(|d| mounts && job.projection.may_concern(d.as_os_str().as_bytes()));

@@ -13,6 +13,7 @@ fn all() -> Needs {
         compat32: Compat32::Supervise,
         unprivileged: true,
         exec_cookie: 0x5eed_1234,
+        own_pids: [1000, 1001],
     }
 }
 
@@ -31,7 +32,7 @@ fn every_row_gets_its_verdict() {
             let Some(nr) = row.number(arch) else { continue };
             let want = match row.handler {
                 Handler::Refuse(e) => errno(e),
-                Handler::Ioctl | Handler::PrCtl => ALLOW,
+                Handler::Ioctl | Handler::PrCtl | Handler::Lease | Handler::Process { .. } => ALLOW,
                 _ => NOTIFY,
             };
             assert_eq!(verdict(&program, arch, nr, [0; 6]), want, "{} on {arch:?}", row.name);
@@ -130,6 +131,31 @@ fn only_inode_changing_ioctls_are_asked_for() {
 }
 
 #[test]
+fn processes_are_asked_about_where_the_number_may_be_the_supervisors() {
+    let program = compile(&all());
+    let (itself, group, some) = (0, 0xffff_ff00, 77);
+    for (nr, args, want) in [
+        (62, [itself, 9, 0], ALLOW), // kill
+        (62, [group, 9, 0], ALLOW),
+        (62, [some, 9, 0], NOTIFY),
+        (234, [some, some, 9], ALLOW), // tgkill
+        (234, [1000, some, 9], NOTIFY),
+        (234, [1001, some, 9], NOTIFY),
+        (302, [itself, 7, 0], ALLOW), // prlimit64
+        (302, [some, 7, 0], NOTIFY),
+        (101, [0, 0, 0], ALLOW), // PTRACE_TRACEME
+        (101, [16, some, 0], NOTIFY),
+        (101, [0x4206, some, 0], NOTIFY),
+        (72, [3, 2, 0], ALLOW), // F_SETFD
+        (72, [3, 1024, 1], NOTIFY),
+        (16, [3, 0xaa00, 0], errno(Errno::EPERM)), // USERFAULTFD_IOC_NEW
+    ] {
+        let args = [args[0], args[1], args[2], 0, 0, 0];
+        assert_eq!(verdict(&program, Arch::X86_64, nr, args), want, "{nr}{args:?}");
+    }
+}
+
+#[test]
 fn a_job_without_mounts_and_probes_is_not_asked_about_look_ups() {
     let needs = Needs { mounts: false, probes: false, ..all() };
     let program = compile(&needs);
@@ -163,7 +189,14 @@ fn verdicts_agree_with_seccompiler() {
     for row in ROWS {
         if let (Some(nr), false) = (
             row.number(Arch::X86_64),
-            matches!(row.handler, Handler::Ioctl | Handler::PrCtl | Handler::Refuse(_)),
+            matches!(
+                row.handler,
+                Handler::Ioctl
+                    | Handler::PrCtl
+                    | Handler::Lease
+                    | Handler::Process { .. }
+                    | Handler::Refuse(_)
+            ),
         ) {
             rules.insert(i64::from(nr), vec![]);
         }

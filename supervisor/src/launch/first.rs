@@ -30,8 +30,8 @@ enum Stage {
 }
 
 /// Runs in the child; does not return.
-pub fn run(plan: &Plan, mask: &SigSet, to: &OwnedFd) -> ! {
-    let failure = match prepare(plan, mask, to) {
+pub fn run(plan: &Plan, mask: &SigSet, to: &OwnedFd, own_pids: [u32; 2]) -> ! {
+    let failure = match prepare(plan, mask, to, own_pids) {
         Err(failure) => failure,
         Ok(()) => Failure { stage: Stage::Exec, errno: exec(&plan.command) as i32 },
     };
@@ -41,7 +41,7 @@ pub fn run(plan: &Plan, mask: &SigSet, to: &OwnedFd) -> ! {
     process::exit_now(if failure.errno == libc::ENOENT { 127 } else { 126 });
 }
 
-fn prepare(plan: &Plan, mask: &SigSet, to: &OwnedFd) -> Result<(), Failure> {
+fn prepare(plan: &Plan, mask: &SigSet, to: &OwnedFd, own_pids: [u32; 2]) -> Result<(), Failure> {
     let at = |stage| move |e: Errno| Failure { stage, errno: e as i32 };
     process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.unsigned_abs().into())
         .map_err(at(Stage::Listener))?;
@@ -50,7 +50,7 @@ fn prepare(plan: &Plan, mask: &SigSet, to: &OwnedFd) -> Result<(), Failure> {
     }
     process::default_sigpipe();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None).map_err(at(Stage::Listener))?;
-    let program = filter::compile(&plan.needs);
+    let program = filter::compile(&filter::Needs { own_pids, ..plan.needs });
     let killable = seccomp::knows_flag(FLAG_WAIT_KILLABLE_RECV);
     let flags = if killable { FLAG_WAIT_KILLABLE_RECV } else { 0 };
     let listener = seccomp::load_with_listener(&program, flags).map_err(at(Stage::Listener))?;

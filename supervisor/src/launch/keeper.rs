@@ -45,8 +45,9 @@ impl Report {
 pub fn run(plan: &Plan, mask: &SigSet, to: &OwnedFd, supervisor: u32, private: Option<&Path>) -> ! {
     let ready = process::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
         .and_then(|()| process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM.unsigned_abs().into()));
+    let keeper = std::process::id();
     let child = match ready.and_then(|()| process::fork_single_threaded()) {
-        Ok(Forked::Child) => first::run(plan, mask, to),
+        Ok(Forked::Child) => first::run(plan, mask, to, [supervisor, keeper]),
         Ok(Forked::Parent(child)) => child.as_raw(),
         Err(_) => process::exit_now(super::OURS),
     };

@@ -165,6 +165,10 @@ pub enum Handler {
     /// prctl: `PR_SET_DUMPABLE` to 0 is said to have worked and does nothing, in the filter alone,
     /// where the supervisor could not see into the task any more.
     PrCtl,
+    /// Acts on the process in this argument; refused for the supervisor's own.
+    Process { pid: u8, act: Act },
+    /// fcntl: only `F_SETLEASE` is asked for.
+    Lease,
     /// Refused whatever its arguments, by the filter alone; no notification.
     Refuse(Errno),
 }
@@ -173,6 +177,17 @@ pub enum Handler {
 /// architectures number new calls alike. A later one may name files in ways that nothing here
 /// knows of, so it is counted and named in the summary.
 pub const LAST_KNOWN: u32 = 469;
+
+/// What a call does to a process.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Act {
+    /// Sends the signal in this argument.
+    Signal(u8),
+    /// Sets the limits in argument 2, unless that is null.
+    Limit,
+    /// Traces it, reads or writes its memory, or takes hold of it otherwise.
+    Attach,
+}
 
 /// When the filter asks for a call at all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -230,6 +245,10 @@ pub const IOCTLS: &[(u32, &str)] = &[
     (0x4080_6685, "FS_IOC_ENABLE_VERITY"),
     (0x800c_6613, "FS_IOC_SET_ENCRYPTION_POLICY"),
 ];
+
+/// ioctl requests that get EPERM whatever their descriptor: `USERFAULTFD_IOC_NEW` makes what
+/// userfaultfd(2) makes.
+pub const REFUSED_IOCTLS: &[u32] = &[0xaa00];
 
 /// Rows by number for one architecture: `lookup[number]` is the row's index plus one, 0 for none.
 pub struct Dispatch {

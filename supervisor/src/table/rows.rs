@@ -1,6 +1,6 @@
 //! The rows of the table, family by family.
 
-use super::{At, Follow, Handler, Handler::*, Need::*, OpenForm, Row, StatLayout};
+use super::{Act, At, Follow, Handler, Handler::*, Need::*, OpenForm, Row, StatLayout};
 use vrift_policy::Errno;
 use vrift_policy::Operation;
 
@@ -184,7 +184,7 @@ pub static ROWS: &[Row] = &[
     row("fremovexattr", [199, 16, 237], FdChange(Operation::RemoveXattr), Mounts,
         "injected descriptor: EROFS"),
     row("ioctl", [16, 29, 54], Ioctl, Mounts,
-        "only FS_IOC_SETFLAGS and its like are asked for: EROFS on an injected descriptor"),
+        "only FS_IOC_SETFLAGS and its like are asked for: EROFS on an injected descriptor; USERFAULTFD_IOC_NEW: EPERM"),
     row("bind", [49, 200, 361], Socket(Operation::BindSocket), Mounts,
         "AF_UNIX with a projected path: EROFS or EADDRINUSE"),
     row("connect", [42, 203, 362], Socket(Operation::ConnectSocket), Mounts,
@@ -239,6 +239,28 @@ pub static ROWS: &[Row] = &[
         "EPERM"),
     row("quotactl_fd", [443, 443, 443], Refuse(Errno::EPERM), Mounts,
         "EPERM"),
+    row("kill", [62, 129, 37], Process { pid: 0, act: Act::Signal(1) }, Mounts,
+        "a signal that would stop or end the supervisor: EPERM"),
+    row("tkill", [200, 130, 238], Process { pid: 0, act: Act::Signal(1) }, Mounts,
+        "as kill"),
+    row("tgkill", [234, 131, 270], Process { pid: 0, act: Act::Signal(2) }, Mounts,
+        "as kill"),
+    row("rt_sigqueueinfo", [129, 138, 178], Process { pid: 0, act: Act::Signal(1) }, Mounts,
+        "as kill"),
+    row("rt_tgsigqueueinfo", [297, 240, 335], Process { pid: 0, act: Act::Signal(2) }, Mounts,
+        "as kill"),
+    row("pidfd_open", [434, 434, 434], Process { pid: 0, act: Act::Attach }, Mounts,
+        "the supervisor: EPERM"),
+    row("ptrace", [101, 117, 26], Process { pid: 1, act: Act::Attach }, Mounts,
+        "PTRACE_ATTACH and PTRACE_SEIZE of the supervisor: EPERM"),
+    row("process_vm_readv", [310, 270, 347], Process { pid: 0, act: Act::Attach }, Mounts,
+        "the supervisor: EPERM"),
+    row("process_vm_writev", [311, 271, 348], Process { pid: 0, act: Act::Attach }, Mounts,
+        "the supervisor: EPERM"),
+    row("prlimit64", [302, 261, 340], Process { pid: 0, act: Act::Limit }, Mounts,
+        "limits of the supervisor: EPERM"),
+    row("fcntl", [72, 25, 55], Lease, Mounts,
+        "only F_SETLEASE is asked for: a lease for writing on an injected descriptor is EAGAIN"),
     row("userfaultfd", [323, 282, 374], Refuse(Errno::EPERM), Mounts,
         "EPERM: could stall a read of the caller's memory"),
     row("init_module", [175, 105, 128], Refuse(Errno::EPERM), Mounts,
@@ -279,6 +301,8 @@ pub static ROWS: &[Row] = &[
         "i386: as fchown"),
     row("utimensat_time64", [0, 412, 412], Change { at: D01, op: Operation::ChangeTimes, follow: Follow::Unless(3), empty: Some(3), null_is_fd: true }, Record,
         "32-bit: as utimensat"),
+    row("fcntl64", [0, 0, 221], Lease, Mounts,
+        "i386: as fcntl"),
     row("socketcall", [0, 0, 102], SocketCall, Mounts,
         "i386: bind and connect among others"),
     row("umount", [0, 0, 22], Refuse(Errno::EPERM), Mounts,
