@@ -159,6 +159,16 @@ impl Job {
         self.hidden_roots().any(within)
     }
 
+    /// Does this real directory hold a mount point, the store or the private tree, however deep?
+    /// Moved, it would take them to where they are not looked for.
+    pub fn must_stay(&self, path: &[u8]) -> bool {
+        let within = |root: &[u8]| {
+            path == b"/"
+                || root.strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'))
+        };
+        self.projection.real_holds_mount_point(path) || self.hidden_roots().any(within)
+    }
+
     /// The real directories that the job does not get to see.
     pub fn hidden_roots(&self) -> impl Iterator<Item = &[u8]> {
         let store = self.store.as_ref().map(|s| s.root.as_slice());

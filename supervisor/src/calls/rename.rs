@@ -16,8 +16,8 @@ pub fn handle(call: &Call<'_>, old: At, new: At, flags: Option<u8>) -> Result<Ve
         .map_or(RenameFlags::NONE, |i| RenameFlags::from_raw(call.caller.int(i).cast_unsigned()));
     let (from, to) = (call.find(old, false), call.find(new, false));
     if let (Ok(Found::Kernel(a)), Ok(Found::Kernel(b))) = (&from, &to)
-        && !holds(call, a)
-        && !holds(call, b)
+        && !holds(call, old, a)
+        && !holds(call, new, b)
     {
         notice(call, (old, a), (new, b));
         return Ok(Verdict::CONTINUE);
@@ -52,8 +52,8 @@ pub fn handle(call: &Call<'_>, old: At, new: At, flags: Option<u8>) -> Result<Ve
     if paths.is_empty() { Ok(Verdict::CONTINUE) } else { Ok(Verdict::Redirect(paths)) }
 }
 
-fn holds(call: &Call<'_>, place: &RealPlace) -> bool {
-    place.path.as_ref().is_some_and(|path| call.job.projection.real_holds_mount_point(path))
+fn holds(call: &Call<'_>, at: At, place: &RealPlace) -> bool {
+    call.real_path(at, place).is_some_and(|path| call.job.must_stay(&path))
 }
 
 /// Both names are the kernel's: what changes with them in what is known of real directories.
@@ -182,7 +182,7 @@ fn real_path(held: &Held) -> Option<Vec<u8>> {
 /// A name in a real directory in the words of the decision table.
 fn real_side(call: &Call<'_>, held: &Held) -> Side {
     let Some(path) = real_path(held) else { return Side::Real(Target::File) };
-    if held.mount_point(call.job).is_some() || call.job.projection.real_holds_mount_point(&path) {
+    if held.mount_point(call.job).is_some() || call.job.must_stay(&path) {
         return Side::Real(Target::MountPoint);
     }
     Side::Real(match kind_of(&path) {
