@@ -163,8 +163,7 @@ impl Job {
     /// Moved, it would take them to where they are not looked for.
     pub fn must_stay(&self, path: &[u8]) -> bool {
         let within = |root: &[u8]| {
-            path == b"/"
-                || root.strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'))
+            path == b"/" || root.strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'))
         };
         self.projection.real_holds_mount_point(path) || self.hidden_roots().any(within)
     }

@@ -56,7 +56,8 @@ impl Private {
     fn create_below(base: &Path) -> io::Result<Private> {
         match fs::DirBuilder::new().mode(0o755).create(base) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-            _ => {}
+            Err(_) => must_be_ours(base)?,
+            Ok(()) => {}
         }
         sweep(base);
         // Made under another name, so that no other job's sweep meets a tree whose lease is not
@@ -140,6 +141,23 @@ impl Drop for Private {
     }
 }
 
+/// In a directory that others can write to, somebody else may have been first: programs are run
+/// from what is made here.
+fn must_be_ours(base: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    const OTHERS_WRITE: u32 = 0o022;
+    let found = fs::symlink_metadata(base)?;
+    let above = fs::metadata(base.parent().unwrap_or(Path::new("/")))?;
+    let me = nix::unistd::geteuid().as_raw();
+    // Where it stands only its owner could have made it: it is as good as what stands beside it.
+    let private = above.mode() & OTHERS_WRITE == 0;
+    if found.is_dir() && (private || (found.uid() == me && found.mode() & OTHERS_WRITE == 0)) {
+        return Ok(());
+    }
+    let reason = format!("{} is there already and is somebody else's", base.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+}
+
 /// Removes one job's tree, whatever the modes of its directories.
 pub fn remove(root: &Path) {
     if let Err(e) = fs::remove_dir_all(root)
@@ -216,6 +234,21 @@ mod tests {
             }
         });
         assert_eq!(fs::read_dir(&jobs).expect("it is there").count(), 0);
+    }
+
+    #[test]
+    fn a_place_that_others_can_write_to_is_not_taken() {
+        let shared = tempfile::tempdir().expect("a temporary directory");
+        fs::set_permissions(shared.path(), fs::Permissions::from_mode(0o1777)).expect("chmod");
+        let base = shared.path().join("vrift-0");
+        fs::create_dir(&base).expect("a directory");
+        fs::set_permissions(&base, fs::Permissions::from_mode(0o777)).expect("chmod");
+        assert!(Private::create(std::slice::from_ref(&base)).is_err(), "others can write to it");
+        fs::set_permissions(&base, fs::Permissions::from_mode(0o755)).expect("chmod");
+        assert!(Private::create(std::slice::from_ref(&base)).is_ok(), "ours alone");
+        let link = shared.path().join("vrift-1");
+        std::os::unix::fs::symlink(&base, &link).expect("a link");
+        assert!(Private::create(&[link]).is_err(), "a link leads elsewhere");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::job::{Job, StoreView};
 use crate::launch::{self, Outcome, Plan};
 use crate::private::Private;
 use crate::read_only::ReadOnly;
-use crate::resolve::real_dirs::RealDirs;
+use crate::resolve::real_dirs::{Identity, RealDirs};
 use crate::twin::Twins;
 use crate::{summary, sys};
 use std::fs::File;
@@ -100,6 +100,7 @@ pub fn job(cli: &Cli, specs: &[MountSpec]) -> Result<Job, Complaint> {
             (Some(private), twins, Some(handed))
         }
     };
+    let hidden = store.iter().flat_map(own_directories).collect();
     let counters = Counters::new(projection.mounts().iter().map(|m| m.manifest().len()));
     let mut cookie = [0u8; 4];
     File::open("/dev/urandom")
@@ -111,7 +112,7 @@ pub fn job(cli: &Cli, specs: &[MountSpec]) -> Result<Job, Complaint> {
         private,
         handed,
         twins,
-        real_dirs: RealDirs::default(),
+        real_dirs: RealDirs::hiding(hidden),
         hints: Hints::default(),
         counters,
         uid: nix::unistd::geteuid().as_raw(),
@@ -197,6 +198,13 @@ fn private_tree(view: &StoreView) -> Result<(Private, Twins), Complaint> {
     let writable = made && nix::unistd::access(&shared, nix::unistd::AccessFlags::W_OK).is_ok();
     let twins = if writable { shared } else { private.root().join("x") };
     Ok((private, Twins::new(twins)))
+}
+
+/// The store's directories, to be known by whatever way a job comes upon them.
+fn own_directories(view: &StoreView) -> Vec<Identity> {
+    let root = Path::new(std::ffi::OsStr::from_bytes(&view.root));
+    let names = ["", "blobs", "exec", "jobs", "manifests", "refs"];
+    names.iter().filter_map(|name| Identity::of(&root.join(name))).collect()
 }
 
 /// Takes care that what the job is handed descriptors of can't be changed through them.

@@ -325,11 +325,15 @@ impl<'a> Walk<'a> {
         let parent = dir.len();
         dir.push(b'/');
         dir.extend_from_slice(step.name);
-        let Known::Dir(known) = known else {
-            // Nothing is below: the kernel finds that out too.
-            dir.extend_from_slice(after);
-            let path = std::mem::take(dir);
-            return Ok(Outcome::Done(self.left_to_the_kernel(path)));
+        let known = match known {
+            Known::Dir(known) => known,
+            Known::Hidden => return Err(Errno::ENOENT),
+            Known::Missing => {
+                // Nothing is below: the kernel finds that out too.
+                dir.extend_from_slice(after);
+                let path = std::mem::take(dir);
+                return Ok(Outcome::Done(self.left_to_the_kernel(path)));
+            }
         };
         match step.name {
             b"." => {

@@ -12,7 +12,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -63,6 +63,25 @@ pub enum Known {
     Dir(Arc<Dir>),
     /// Nothing is there, or no directory: the kernel will say which.
     Missing,
+    /// It is one that the job does not get to see, by another way than its own: a bind mount that
+    /// was there before, or a directory above it that somebody outside the job has moved.
+    Hidden,
+}
+
+/// A directory, whatever its path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    /// Of the directory at `path`, if it is there.
+    pub fn of(path: &std::path::Path) -> Option<Identity> {
+        use std::os::unix::fs::MetadataExt;
+        let m = std::fs::metadata(path).ok()?;
+        Some(Identity { device: m.dev(), inode: m.ino() })
+    }
 }
 
 /// All that is known. Shared by the receivers.
@@ -70,9 +89,16 @@ pub enum Known {
 pub struct RealDirs {
     /// By path as written, normalised; a path with links in it stands for its physical directory.
     by_path: RwLock<HashMap<Box<[u8]>, Arc<Dir>, foldhash::fast::RandomState>>,
+    /// Directories that are [`Known::Hidden`].
+    hidden: Vec<Identity>,
 }
 
 impl RealDirs {
+    /// Nothing is known yet but what is hidden.
+    pub fn hiding(hidden: Vec<Identity>) -> RealDirs {
+        RealDirs { hidden, ..RealDirs::default() }
+    }
+
     /// What is known of the directory at `path` (absolute, normalised, perhaps through links).
     pub fn get(&self, path: &[u8]) -> Option<Arc<Dir>> {
         self.by_path.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
@@ -84,8 +110,9 @@ impl RealDirs {
         if let Some(dir) = self.get(physical) {
             return Known::Dir(dir);
         }
-        let links = match list_links(physical) {
-            Ok(links) => Some(RwLock::new(links)),
+        let links = match self.list(physical) {
+            Ok(None) => return Known::Hidden,
+            Ok(Some(links)) => Some(RwLock::new(links)),
             Err(
                 nix::errno::Errno::ENOENT
                 | nix::errno::Errno::ENOTDIR
@@ -99,6 +126,15 @@ impl RealDirs {
         let dir = Arc::new(Dir { physical: physical.into(), links, special: special() });
         let mut map = self.by_path.write().unwrap_or_else(PoisonError::into_inner);
         Known::Dir(map.entry(physical.into()).or_insert(dir).clone())
+    }
+
+    /// The names in `path` that are, or may be, symbolic links; None: it is hidden.
+    fn list(&self, path: &[u8]) -> Result<Option<Names>, nix::errno::Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let dir = open(OsStr::from_bytes(path), flags, Mode::empty())?;
+        let found = nix::sys::stat::fstat(&dir)?;
+        let found = Identity { device: found.st_dev, inode: found.st_ino };
+        if self.hidden.contains(&found) { Ok(None) } else { list_links(&dir).map(Some) }
     }
 
     /// `path` is another way to write the directory `dir`.
@@ -123,11 +159,9 @@ impl RealDirs {
     }
 }
 
-/// The names in `path` that are, or may be, symbolic links.
-fn list_links(path: &[u8]) -> Result<Names, nix::errno::Errno> {
+/// The names in a directory that are, or may be, symbolic links.
+fn list_links(dir: &OwnedFd) -> Result<Names, nix::errno::Errno> {
     const TYPE: usize = 18; // offset of d_type in struct linux_dirent64
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let dir = open(OsStr::from_bytes(path), flags, Mode::empty())?;
     let mut links = Names::default();
     let mut buf = vec![0u8; 32 * 1024];
     loop {
@@ -177,5 +211,17 @@ mod tests {
         assert!(dirs.get(path).is_none());
         assert!(dirs.get(b"/other/way").is_none(), "aliases go with their directory");
         assert!(matches!(dirs.look(b"/nothing/here", Vec::new), Known::Missing));
+    }
+
+    #[test]
+    fn a_hidden_directory_is_hidden_by_every_name() {
+        let tmp = tempfile::tempdir().expect("a temporary directory");
+        let (one, other) = (tmp.path().join("one"), tmp.path().join("other"));
+        std::fs::create_dir(&one).expect("a directory");
+        let dirs = RealDirs::hiding(Identity::of(&one).into_iter().collect());
+        std::fs::rename(&one, &other).expect("moved");
+        assert!(matches!(dirs.look(other.as_os_str().as_bytes(), || false), Known::Hidden));
+        let above = dirs.look(tmp.path().as_os_str().as_bytes(), || false);
+        assert!(matches!(above, Known::Dir(_)));
     }
 }
