@@ -14,8 +14,13 @@ use vrift_policy::Errno;
 /// Why a call could not be made in the task's place.
 #[derive(Debug)]
 pub enum HoldError {
-    /// The task can't be attached to, or not any more; it was answered with this errno.
-    Refused(OsErrno),
+    /// The task can't be attached to; it was answered with EPERM.
+    Refused {
+        /// What ptrace said.
+        errno: OsErrno,
+        /// Who traces it, if somebody does.
+        tracer: Option<i32>,
+    },
     /// It ended; its parent is told how.
     Gone,
     /// A ptrace request failed in the middle.
@@ -55,9 +60,12 @@ pub enum ExecEnd {
 impl Held {
     /// Takes hold of the task behind `pending`.
     pub fn take(tid: i32, arch: Arch, pending: Pending<'_>) -> Result<Held, HoldError> {
-        if let Err(e) = seize(tid) {
+        if let Err(errno) = seize(tid, &pending) {
+            let tracer = tracer_of(tid).filter(|t| *t != 0);
+            // EPERM is also what ptrace says of a task that is just ending.
+            let gone = errno == OsErrno::ESRCH || !pending.still_valid();
             pending.answer(&crate::listener::Answer::Fail(Errno::EPERM));
-            return Err(HoldError::Refused(e));
+            return Err(if gone { HoldError::Gone } else { HoldError::Refused { errno, tracer } });
         }
         if !pending.still_valid() {
             // The id belongs to another task now, which is let go.
@@ -67,7 +75,7 @@ impl Held {
         }
         if let Err(e) = trace::interrupt(tid) {
             pending.answer(&crate::listener::Answer::Fail(Errno::EIO));
-            return Err(HoldError::Refused(e));
+            return Err(HoldError::Ptrace(e));
         }
         // ENOENT: without WAIT_KILLABLE the interruption itself ended the wait, and the same
         // stop comes.
@@ -227,12 +235,14 @@ impl Drop for Held {
 
 /// Attaches. Without WAIT_KILLABLE a signal can send a task back to its call while another
 /// receiver, that took the first notification, is still letting it go: that is waited for.
-fn seize(tid: i32) -> Result<(), OsErrno> {
+fn seize(tid: i32, pending: &Pending<'_>) -> Result<(), OsErrno> {
     const TRIES: u32 = 400;
     const PAUSE: std::time::Duration = std::time::Duration::from_micros(50);
     for _ in 0..TRIES {
         match trace::seize(tid) {
-            Err(OsErrno::EPERM) if traced_by_us(tid) => std::thread::sleep(PAUSE),
+            Err(OsErrno::EPERM) if pending.still_valid() && traced_by_us(tid) => {
+                std::thread::sleep(PAUSE);
+            }
             other => return other,
         }
     }
@@ -241,15 +251,23 @@ fn seize(tid: i32) -> Result<(), OsErrno> {
 
 /// Is the task's tracer one of our own threads?
 fn traced_by_us(tid: i32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{tid}/status")) else { return false };
-    let tracer = status.lines().find_map(|l| l.strip_prefix("TracerPid:").map(str::trim));
     // It may have been let go in between: then the next try tells.
-    tracer.is_some_and(|t| t == "0" || std::path::Path::new("/proc/self/task").join(t).exists())
+    tracer_of(tid)
+        .is_some_and(|t| t == 0 || std::path::Path::new(&format!("/proc/self/task/{t}")).exists())
+}
+
+/// The thread that traces the task; 0 when none does, None when the task is gone.
+fn tracer_of(tid: i32) -> Option<i32> {
+    status_number(tid, "TracerPid:")
 }
 
 fn tgid_of(tid: i32) -> Option<i32> {
+    status_number(tid, "Tgid:")
+}
+
+fn status_number(tid: i32, key: &str) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    status.lines().find_map(|l| l.strip_prefix("Tgid:")?.trim().parse().ok())
+    status.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
 }
 
 /// The calls that are made in a task's place.

@@ -60,8 +60,9 @@ pub struct Job {
     pub proc: File,
     /// Upper half of the first argument of an execveat that the supervisor made.
     pub exec_cookie: u32,
-    /// Execs that the supervisor made in 32-bit tasks: thread and descriptor.
-    pub expected_execs: Mutex<HashSet<(i32, i32)>>,
+    /// Calls that the supervisor makes in tasks and that it will be asked about: thread and first
+    /// argument.
+    pub expected: Mutex<HashSet<(i32, u64)>>,
     /// Process ids that the job does not get to see: the supervisor's.
     pub own_pids: [u32; 2],
 }
@@ -88,14 +89,14 @@ impl StoreView {
 }
 
 impl Job {
-    /// The supervisor makes task `tid` execute descriptor `fd`.
-    pub fn expect_exec(&self, tid: i32, fd: i32) {
-        self.expected_execs.lock().unwrap_or_else(PoisonError::into_inner).insert((tid, fd));
+    /// The supervisor makes task `tid` do a call with this first argument.
+    pub fn expect(&self, tid: i32, argument: u64) {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).insert((tid, argument));
     }
 
-    /// Was this exec the supervisor's doing? Answers yes once.
-    pub fn expected_exec(&self, tid: i32, fd: i32) -> bool {
-        self.expected_execs.lock().unwrap_or_else(PoisonError::into_inner).remove(&(tid, fd))
+    /// Was this call the supervisor's doing? Answers yes once.
+    pub fn expected(&self, tid: i32, argument: u64) -> bool {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&(tid, argument))
     }
 
     /// /proc.

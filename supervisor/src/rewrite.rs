@@ -11,25 +11,63 @@ use crate::table::Arch;
 use nix::sys::uio::{RemoteIoVec, process_vm_writev};
 use nix::unistd::Pid;
 use std::io::IoSlice;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt;
 use vrift_policy::Errno;
 
 const PAGE: usize = 4096;
 
-/// Turns the call into fchdir(fd) for a descriptor lent to the task.
+/// Turns the call into fchdir(fd) for a descriptor lent to the task; where it has no number left,
+/// into chdir of the directory's own path.
 pub fn change_directory(call: &Call<'_>, pending: Pending<'_>, fd: BorrowedFd<'_>) {
-    let lent = match pending.lend(fd) {
-        Ok(number) => number,
+    let arch = call.caller.arch;
+    let done = match pending.lend(fd) {
+        Ok(lent) => Held::take(call.caller.tid, arch, pending).and_then(|mut held| {
+            let fd = u64::from(lent.unsigned_abs());
+            let moved = held.call(Number::FChDir.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
+            held.call(Number::Close.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
+            held.finish(moved)
+        }),
+        // The call is notified again.
+        Err(Errno::EMFILE) => call.pool.while_waiting(|| {
+            let path = path_of(fd)?;
+            let mut held = Held::take(call.caller.tid, arch, pending)?;
+            let moved = match Page::map(&mut held, arch, &path)? {
+                Err(error) => error,
+                Ok(page) => {
+                    call.job.expect(call.caller.tid, page.address);
+                    let args = [page.address, 0, 0, 0, 0, 0];
+                    let moved = held.call(call.caller.nr, args, false)?;
+                    call.job.expected(call.caller.tid, page.address);
+                    page.unmap(&mut held, arch)?;
+                    moved
+                }
+            };
+            held.finish(without_descriptor(call, moved))
+        }),
         Err(e) => return pending.answer(&Answer::Fail(e)),
     };
-    let arch = call.caller.arch;
-    let done = Held::take(call.caller.tid, arch, pending).and_then(|mut held| {
-        let fd = u64::from(lent.unsigned_abs());
-        let moved = held.call(Number::FChDir.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
-        held.call(Number::Close.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
-        held.finish(moved)
-    });
     report(call, &done);
+}
+
+/// The absolute path of one of our own descriptors.
+pub fn path_of(fd: BorrowedFd<'_>) -> Result<Vec<u8>, HoldError> {
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    Ok(nix::fcntl::readlink(link.as_str())?.into_vec())
+}
+
+/// The result of a call by path, made because the task has no descriptor left. A task with other
+/// ids than the supervisor's may not be let through to the job's own directories.
+pub fn without_descriptor(call: &Call<'_>, result: i64) -> i64 {
+    if result != -i64::from(Errno::EACCES.raw()) {
+        return result;
+    }
+    call.job.counters.fail(format!(
+        "{}: EMFILE, for the process has no descriptor left (RLIMIT_NOFILE), and its user may not \
+         reach the job's own directories by path",
+        call.row.name
+    ));
+    -i64::from(Errno::EMFILE.raw())
 }
 
 /// Makes the same call with other paths: (argument, absolute real path).
@@ -53,44 +91,77 @@ fn with_paths(call: &Call<'_>, held: &mut Held, paths: &[(u8, Vec<u8>)]) -> Resu
         text.extend_from_slice(path);
         text.push(0);
     }
-    let size = text.len().next_multiple_of(PAGE) as u64;
-    const PROTECTION: u64 = 3; // PROT_READ | PROT_WRITE
-    const FLAGS: u64 = 0x22; // MAP_PRIVATE | MAP_ANONYMOUS
-    let page =
-        held.call(Number::MMap.on(arch), [0, size, PROTECTION, FLAGS, u64::MAX, 0], false)?;
-    // An address in the upper half of a 32-bit task's memory is no error.
-    if (-4095..0).contains(&page) {
-        return Ok(page);
+    let page = match Page::map(held, arch, &text)? {
+        Ok(page) => page,
+        Err(error) => return Ok(error),
+    };
+    let mut args = call.caller.args;
+    for (argument, offset) in places {
+        args[usize::from(argument)] = page.address + offset;
     }
-    let page = match arch {
-        Arch::I386 => page.cast_unsigned() & 0xffff_ffff,
-        _ => page.cast_unsigned(),
-    };
-    let remote = [RemoteIoVec { base: usize::try_from(page).unwrap_or(0), len: text.len() }];
-    let written = process_vm_writev(Pid::from_raw(held.tid()), &[IoSlice::new(&text)], &remote);
-    let outcome = if written == Ok(text.len()) {
-        let mut args = call.caller.args;
-        for (argument, offset) in places {
-            args[usize::from(argument)] = page + offset;
-        }
-        held.call(call.caller.nr, args, true)?
-    } else {
-        -i64::from(Errno::EFAULT.raw())
-    };
-    held.call(Number::MUnmap.on(arch), [page, size, 0, 0, 0, 0], false)?;
+    let outcome = held.call(call.caller.nr, args, true)?;
+    page.unmap(held, arch)?;
     Ok(outcome)
+}
+
+/// A page of our own in a held task's memory.
+pub struct Page {
+    /// Where it begins.
+    pub address: u64,
+    size: u64,
+}
+
+impl Page {
+    /// Maps `text`, and a NUL after it, into the task; or the error that its call ends with.
+    pub fn map(held: &mut Held, arch: Arch, text: &[u8]) -> Result<Result<Page, i64>, HoldError> {
+        const PROTECTION: u64 = 3; // PROT_READ | PROT_WRITE
+        const FLAGS: u64 = 0x22; // MAP_PRIVATE | MAP_ANONYMOUS
+        let size = (text.len() + 1).next_multiple_of(PAGE) as u64;
+        let at =
+            held.call(Number::MMap.on(arch), [0, size, PROTECTION, FLAGS, u64::MAX, 0], false)?;
+        // An address in the upper half of a 32-bit task's memory is no error.
+        if (-4095..0).contains(&at) {
+            return Ok(Err(at));
+        }
+        let address = match arch {
+            Arch::I386 => at.cast_unsigned() & 0xffff_ffff,
+            _ => at.cast_unsigned(),
+        };
+        let page = Page { address, size };
+        let remote = [RemoteIoVec { base: usize::try_from(address).unwrap_or(0), len: text.len() }];
+        let written = process_vm_writev(Pid::from_raw(held.tid()), &[IoSlice::new(text)], &remote);
+        if written == Ok(text.len()) {
+            return Ok(Ok(page));
+        }
+        page.unmap(held, arch)?;
+        Ok(Err(-i64::from(Errno::EFAULT.raw())))
+    }
+
+    /// Takes it away again.
+    pub fn unmap(self, held: &mut Held, arch: Arch) -> Result<(), HoldError> {
+        let args = [self.address, self.size, 0, 0, 0, 0];
+        held.call(Number::MUnmap.on(arch), args, false).map(drop)
+    }
 }
 
 /// Notes what went wrong; the task has been answered or is gone.
 pub fn report(call: &Call<'_>, done: &Result<(), HoldError>) {
     match done {
-        Ok(()) | Err(HoldError::Gone | HoldError::Refused(nix::errno::Errno::ESRCH)) => {}
-        Err(HoldError::Refused(e)) => call.job.counters.fail(format!(
-            "{}: ptrace(PTRACE_SEIZE, {}) = {e}: the task is traced by another program or may \
-             not be traced; run it without the tracer",
-            call.row.name, call.caller.tid
+        Ok(()) | Err(HoldError::Gone | HoldError::Ptrace(nix::errno::Errno::ESRCH)) => {}
+        Err(HoldError::Refused { errno, tracer: Some(tracer) }) => {
+            let name = std::fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
+            call.job.counters.fail(format!(
+                "{}: EPERM, for {} (process {tracer}) traces the task, and ptrace lets only one \
+                 ({errno}); run this part of the job without a tracer",
+                call.row.name,
+                name.trim_end(),
+            ));
+        }
+        Err(HoldError::Refused { errno, tracer: None }) => call.job.counters.fail(format!(
+            "{}: EPERM, for the task may not be traced: ptrace(PTRACE_SEIZE) = {errno}; \
+             `vrift-trace doctor` tells why",
+            call.row.name
         )),
-        Err(HoldError::Ptrace(nix::errno::Errno::ESRCH)) => {}
         Err(HoldError::Ptrace(e)) => call.job.counters.fail(format!(
             "{}: ptrace of task {} failed in the middle: {e}",
             call.row.name, call.caller.tid

@@ -50,7 +50,7 @@ enum Link {
 
 /// Answers execve and, with `at`, execveat.
 pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
-    if at && call.job.expected_exec(call.caller.tid, call.caller.int(0)) {
+    if at && call.job.expected(call.caller.tid, call.caller.arg(0)) {
         return pending.answer(&Answer::Continue);
     }
     let plan = match plan(call, at) {
@@ -59,30 +59,19 @@ pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
         Err(e) => return pending.answer(&Answer::Fail(e)),
     };
     let lent = match pending.lend(plan.file.as_fd()) {
-        Ok(number) => number,
+        Ok(number) => Some(number),
+        Err(Errno::EMFILE) => None,
         Err(e) => return pending.answer(&Answer::Fail(e)),
     };
-    let first = usize::from(at);
-    let (argv, envp) = (call.caller.args[first + 1], call.caller.args[first + 2]);
     let arch = call.caller.arch;
     let done = call.pool.while_waiting(|| {
         let mut held = Held::take(call.caller.tid, arch, pending)?;
-        // A 32-bit argument has no upper half to be marked in: that call is asked for again, by
-        // another receiver, who is told beforehand.
-        let mark = if arch == Arch::NATIVE {
-            u64::from(call.job.exec_cookie) << 32
-        } else {
-            call.job.expect_exec(call.caller.tid, lent);
-            0
+        let end = match lent {
+            Some(fd) => by_descriptor(call, &mut held, &plan, fd, usize::from(at))?,
+            None => by_path(call, &mut held, &plan, usize::from(at))?,
         };
-        let marked = mark | u64::from(lent.unsigned_abs());
-        let flags = u64::from(AT_EMPTY_PATH.unsigned_abs());
-        match held.exec([marked, plan.empty, argv, envp, flags, 0])? {
-            ExecEnd::Failed(result) => {
-                let fd = u64::from(lent.unsigned_abs());
-                held.call(Number::Close.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
-                held.finish(result)
-            }
+        match end {
+            ExecEnd::Failed(result) => held.finish(result),
             ExecEnd::Loaded => {
                 arrange(call.job, &mut held, &plan)?;
                 held.release();
@@ -91,6 +80,69 @@ pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
         }
     });
     rewrite::report(call, &done);
+}
+
+/// The task executes the file behind the descriptor that it was lent. The path that its call
+/// names is argument `first`.
+fn by_descriptor(
+    call: &Call<'_>,
+    held: &mut Held,
+    plan: &Plan,
+    lent: i32,
+    first: usize,
+) -> Result<ExecEnd, HoldError> {
+    let fd = u64::from(lent.unsigned_abs());
+    let flags = u64::from(AT_EMPTY_PATH.unsigned_abs());
+    let end = exec(call, held, fd, plan.empty, first, flags)?;
+    if let ExecEnd::Failed(_) = end {
+        held.call(Number::Close.on(call.caller.arch), [fd, 0, 0, 0, 0, 0], false)?;
+    }
+    Ok(end)
+}
+
+/// The same by path, for a task that has no descriptor left. What is mapped for it goes with the
+/// old program; a vfork caller's parent keeps a page.
+fn by_path(
+    call: &Call<'_>,
+    held: &mut Held,
+    plan: &Plan,
+    first: usize,
+) -> Result<ExecEnd, HoldError> {
+    let arch = call.caller.arch;
+    let path = rewrite::path_of(plan.file.as_fd())?;
+    let page = match rewrite::Page::map(held, arch, &path)? {
+        Ok(page) => page,
+        Err(error) => return Ok(ExecEnd::Failed(error)),
+    };
+    let cwd = u64::from(AT_FDCWD.cast_unsigned());
+    match exec(call, held, cwd, page.address, first, 0)? {
+        ExecEnd::Loaded => Ok(ExecEnd::Loaded),
+        ExecEnd::Failed(result) => {
+            page.unmap(held, arch)?;
+            Ok(ExecEnd::Failed(rewrite::without_descriptor(call, result)))
+        }
+    }
+}
+
+/// Makes the task do execveat(fd, address, argv, envp, flags) with its own argv and envp.
+fn exec(
+    call: &Call<'_>,
+    held: &mut Held,
+    fd: u64,
+    address: u64,
+    first: usize,
+    flags: u64,
+) -> Result<ExecEnd, HoldError> {
+    let (argv, envp) = (call.caller.args[first + 1], call.caller.args[first + 2]);
+    // A 32-bit argument has no upper half to be marked in: that call is asked for again, by
+    // another receiver, who is told beforehand.
+    let mark = if call.caller.arch == Arch::NATIVE {
+        u64::from(call.job.exec_cookie) << 32
+    } else {
+        call.job.expect(call.caller.tid, fd);
+        0
+    };
+    held.exec([mark | fd, address, argv, envp, flags, 0])
 }
 
 /// Gives the new program the arguments and the name that it would have had.

@@ -120,7 +120,7 @@ pub fn job(cli: &Cli, specs: &[MountSpec]) -> Result<Job, Complaint> {
         proc: File::open("/proc").map_err(|e| os("opening /proc", e))?,
         // Never 0 or all ones: what an int argument extends to by itself.
         exec_cookie: u32::from_ne_bytes(cookie) | 0x0001_0000 & !0x8000_0000,
-        expected_execs: std::sync::Mutex::default(),
+        expected: std::sync::Mutex::default(),
         own_pids: [std::process::id(); 2],
     })
 }
