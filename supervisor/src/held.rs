@@ -29,7 +29,33 @@ pub enum HoldError {
 
 impl From<OsErrno> for HoldError {
     fn from(e: OsErrno) -> HoldError {
-        HoldError::Ptrace(e)
+        match e {
+            // Killed: it is no longer stopped, or (by another thread's exec) not there at all.
+            OsErrno::ESRCH | OsErrno::ECHILD => HoldError::Gone,
+            e => HoldError::Ptrace(e),
+        }
+    }
+}
+
+/// A task that the calling thread traces, until this is dropped.
+struct Attached {
+    tid: i32,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // A task that was killed can't be detached, and its end is told to its tracer first: its
+        // parent would wait for ever if nobody took notice here.
+        while let Err(e) = trace::detach(self.tid) {
+            tracing::debug!("detach of task {}: {e}", self.tid);
+            let _ = trace::interrupt(self.tid);
+            match trace::wait() {
+                Ok((pid, Stop::Gone)) if pid == self.tid => return,
+                Ok(_) => {}
+                // It is not ours any more.
+                Err(_) => return,
+            }
+        }
     }
 }
 
@@ -44,9 +70,11 @@ pub struct Held {
     mask: u64,
     /// The call that the task came with has not been restarted yet.
     fresh: bool,
+    /// The new program of an exec was made to do a call.
+    begun: bool,
     /// A stop signal came meanwhile and is sent again afterwards.
     stop_signal: Option<i32>,
-    attached: bool,
+    attached: Option<Attached>,
 }
 
 /// How a held exec ended.
@@ -67,15 +95,14 @@ impl Held {
             pending.answer(&crate::listener::Answer::Fail(Errno::EPERM));
             return Err(if gone { HoldError::Gone } else { HoldError::Refused { errno, tracer } });
         }
+        let attached = Attached { tid };
         if !pending.still_valid() {
             // The id belongs to another task now, which is let go.
-            let _ = trace::interrupt(tid).and_then(|()| trace::wait().map(drop));
-            let _ = trace::detach(tid);
             return Err(HoldError::Gone);
         }
         if let Err(e) = trace::interrupt(tid) {
             pending.answer(&crate::listener::Answer::Fail(Errno::EIO));
-            return Err(HoldError::Ptrace(e));
+            return Err(e.into());
         }
         // ENOENT: without WAIT_KILLABLE the interruption itself ended the wait, and the same
         // stop comes.
@@ -86,7 +113,10 @@ impl Held {
         let mut stop_signal = None;
         loop {
             match trace::wait()? {
-                (_, Stop::Gone) => return Err(HoldError::Gone),
+                (_, Stop::Gone) => {
+                    std::mem::forget(attached);
+                    return Err(HoldError::Gone);
+                }
                 (_, Stop::Event) => break,
                 (_, Stop::Signal(signal)) => {
                     stop_signal = Some(signal);
@@ -98,7 +128,16 @@ impl Held {
         let saved = trace::registers(tid)?;
         let mask = trace::signal_mask(tid)?;
         trace::set_signal_mask(tid, u64::MAX)?;
-        Ok(Held { tid, arch, saved, mask, fresh: true, stop_signal, attached: true })
+        Ok(Held {
+            arch,
+            saved,
+            mask,
+            fresh: true,
+            begun: false,
+            stop_signal,
+            attached: Some(attached),
+            tid,
+        })
     }
 
     /// Makes the task do `nr(args)` and returns the raw result. With `signals` the task's own
@@ -125,6 +164,9 @@ impl Held {
                 // The thread that execs takes over its process's id.
                 (pid, Stop::Exec) => {
                     self.tid = pid;
+                    if let Some(attached) = &mut self.attached {
+                        attached.tid = pid;
+                    }
                     trace::set_signal_mask(pid, self.mask)?;
                     return Ok(ExecEnd::Loaded);
                 }
@@ -132,8 +174,7 @@ impl Held {
                     return Ok(ExecEnd::Failed(result(&trace::registers(self.tid)?, self.arch)));
                 }
                 (pid, Stop::Gone) if pid == self.tid => {
-                    self.attached = false;
-                    return Err(HoldError::Gone);
+                    return Err(self.ended());
                 }
                 (pid, Stop::Signal(signal)) if pid == self.tid => {
                     self.stop_signal = Some(signal);
@@ -157,7 +198,36 @@ impl Held {
 
     /// Sets the registers of the new program.
     pub fn set_registers(&mut self, regs: &Registers) -> Result<(), HoldError> {
-        Ok(trace::set_registers(self.tid, regs)?)
+        trace::set_registers(self.tid, regs)?;
+        self.saved = *regs;
+        Ok(())
+    }
+
+    /// Makes the new program of an exec do a call before its first instruction, by the system call
+    /// instruction that it has at this address.
+    pub fn call_in_program(
+        &mut self,
+        instruction: u64,
+        arch: Arch,
+        nr: i32,
+        args: [u64; 6],
+    ) -> Result<i64, HoldError> {
+        if !self.begun {
+            // On to the end of the exec, from where on calls can be made.
+            trace::set_signal_mask(self.tid, u64::MAX)?;
+            trace::resume_to_syscall(self.tid)?;
+            self.expect(Stop::Syscall)?;
+            self.saved = trace::registers(self.tid)?;
+            self.arch = arch;
+            self.fresh = false;
+            self.begun = true;
+        }
+        let own = self.saved;
+        set_behind(&mut self.saved, instruction);
+        let result = self.call(nr, args, false);
+        self.saved = own;
+        trace::set_registers(self.tid, &self.saved)?;
+        result
     }
 
     /// Gives the task its registers back, with `value` as the result of its call, and lets it go.
@@ -175,21 +245,28 @@ impl Held {
     }
 
     /// Lets the new program of an exec go.
-    pub fn release(mut self) {
+    pub fn release(mut self) -> Result<(), HoldError> {
+        if self.begun {
+            trace::set_signal_mask(self.tid, self.mask)?;
+        }
         self.let_go();
+        Ok(())
     }
 
     fn let_go(&mut self) {
-        self.attached = false;
-        if let Err(e) = trace::detach(self.tid) {
-            tracing::debug!("detach of task {}: {e}", self.tid);
-        }
+        drop(self.attached.take());
         if let Some(signal) = self.stop_signal.take() {
             let tgid = tgid_of(self.tid).unwrap_or(self.tid);
             if let Err(e) = trace::signal_thread(tgid, self.tid, signal) {
                 tracing::debug!("signal {signal} for task {}: {e}", self.tid);
             }
         }
+    }
+
+    /// The task's end was seen: there is nothing to detach from.
+    fn ended(&mut self) -> HoldError {
+        std::mem::forget(self.attached.take());
+        HoldError::Gone
     }
 
     /// Brings the task to the entry of `nr(args)`.
@@ -207,8 +284,7 @@ impl Held {
             match trace::wait()? {
                 (pid, stop) if pid == self.tid && stop == wanted => return Ok(()),
                 (_, Stop::Gone) => {
-                    self.attached = false;
-                    return Err(HoldError::Gone);
+                    return Err(self.ended());
                 }
                 // Only SIGSTOP and its like come through the blocked mask.
                 (pid, Stop::Signal(signal)) => {
@@ -223,7 +299,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.attached {
+        if self.attached.is_some() {
             // A failure in the middle: the task's registers are no longer its own, and a job
             // that goes on with them would be worse than one that ends.
             let _ = trace::set_registers(self.tid, &self.saved);
@@ -283,6 +359,8 @@ pub enum Number {
     MUnmap,
     /// execveat.
     ExecVeAt,
+    /// prctl.
+    PrCtl,
 }
 
 impl Number {
@@ -304,6 +382,9 @@ impl Number {
             (Number::ExecVeAt, Arch::X86_64) => 322,
             (Number::ExecVeAt, Arch::Aarch64) => 281,
             (Number::ExecVeAt, Arch::I386) => 358,
+            (Number::PrCtl, Arch::X86_64) => 157,
+            (Number::PrCtl, Arch::Aarch64) => 167,
+            (Number::PrCtl, Arch::I386) => 172,
         }
     }
 }
@@ -326,6 +407,12 @@ fn set_call(regs: &mut Registers, nr: i32, args: [u64; 6], fresh: bool, arch: Ar
         regs.rax = nr;
         regs.orig_rax = u64::MAX;
     }
+}
+
+/// As if the instruction at this address had just been executed.
+#[cfg(target_arch = "x86_64")]
+fn set_behind(regs: &mut Registers, instruction: u64) {
+    regs.rip = instruction + 2;
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -354,6 +441,11 @@ fn set_call(regs: &mut Registers, nr: i32, args: [u64; 6], _fresh: bool, _arch: 
     regs.regs[..6].copy_from_slice(&args);
     regs.regs[8] = u64::from(nr.unsigned_abs());
     regs.pc -= 4;
+}
+
+#[cfg(target_arch = "aarch64")]
+fn set_behind(regs: &mut Registers, instruction: u64) {
+    regs.pc = instruction + 4;
 }
 
 #[cfg(target_arch = "aarch64")]

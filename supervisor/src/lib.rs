@@ -32,4 +32,5 @@ mod summary;
 #[expect(unsafe_code, reason = "the one place for it; each block says why it is sound")]
 mod sys;
 mod table;
+mod title;
 mod twin;

@@ -147,7 +147,7 @@ impl Page {
 /// Notes what went wrong; the task has been answered or is gone.
 pub fn report(call: &Call<'_>, done: &Result<(), HoldError>) {
     match done {
-        Ok(()) | Err(HoldError::Gone | HoldError::Ptrace(nix::errno::Errno::ESRCH)) => {}
+        Ok(()) | Err(HoldError::Gone) => {}
         Err(HoldError::Refused { errno, tracer: Some(tracer) }) => {
             let name = std::fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
             call.job.counters.fail(format!(

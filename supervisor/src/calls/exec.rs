@@ -1,52 +1,22 @@
 //! execve, execveat: running what is projected, or what is run by something projected.
 //!
-//! The chain of `#!` interpreters and the program interpreter are resolved here, since the kernel
-//! opens them unseen. Where nothing of the chain is projected the call goes on in the kernel.
-//! Else the task executes the end of the chain by descriptor (a twin, or the real file), and
-//! before the new program's first instruction its stack is given the arguments that the kernel
-//! would have made.
+//! Where nothing projected takes part the call goes on in the kernel. Else the task executes the
+//! file that [`chain`](super::chain) found by descriptor, and before the new program's first
+//! instruction its stack is given the arguments that the kernel would have made.
 
-use super::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Call};
-use crate::access;
-use crate::caller::{PATH_MAX, job_errno};
+use super::chain::{Plan, plan};
+use super::{AT_EMPTY_PATH, Call};
 use crate::held::{ExecEnd, Held, HoldError, Number};
 use crate::job::Job;
 use crate::listener::{Answer, Pending};
-use crate::program::{Kind, inspect};
-use crate::resolve::{AT_FDCWD, Found, resolve};
+use crate::resolve::AT_FDCWD;
 use crate::rewrite;
-use crate::stack;
-use crate::table::{Arch, At};
-use crate::twin::{Interpreter, key_of_real};
-use std::ffi::OsStr;
-use std::fs::File;
+use crate::stack::Stack;
+use crate::table::Arch;
+use crate::title::{self, Memory};
+use nix::errno::Errno as OsErrno;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
-use vrift_policy::{Errno, Operation, Outcome};
-use vrift_projection::NodeRef;
-
-/// The most interpreters of interpreters, as exec_binprm() of fs/exec.c counts.
-const MAX_DEPTH: usize = 5;
-
-/// How the program is run instead.
-struct Plan {
-    file: File,
-    /// Arguments that take the place of the first one.
-    prefix: Option<Vec<Vec<u8>>>,
-    /// What the job calls it: `AT_EXECFN`.
-    name: Vec<u8>,
-    /// The address of a NUL in the caller's memory.
-    empty: u64,
-}
-
-/// One file of the chain.
-enum Link {
-    Node(NodeRef),
-    /// A real file, by a path that the supervisor can open.
-    Real(PathBuf),
-}
+use vrift_policy::Errno;
 
 /// Answers execve and, with `at`, execveat.
 pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
@@ -74,8 +44,7 @@ pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
             ExecEnd::Failed(result) => held.finish(result),
             ExecEnd::Loaded => {
                 arrange(call.job, &mut held, &plan)?;
-                held.release();
-                Ok(())
+                held.release()
             }
         }
     });
@@ -148,238 +117,32 @@ fn exec(
 /// Gives the new program the arguments and the name that it would have had.
 fn arrange(job: &Job, held: &mut Held, plan: &Plan) -> Result<(), HoldError> {
     let prefix = plan.prefix.as_deref();
-    let done = held.registers().map_err(|e| format!("{e:?}")).and_then(|mut regs| {
-        stack::rebuild(held.tid(), &mut regs, prefix, &plan.name)?;
-        held.set_registers(&regs).map_err(|e| format!("{e:?}"))
-    });
-    let Err(reason) = done else { return Ok(()) };
+    let memory = prefix.and_then(|_| Memory::of(held.tid()));
+    let end = memory.as_ref().map(Memory::arguments_end);
+    let mut regs = held.registers()?;
+    let reason = match Stack::rebuild(held.tid(), &regs, prefix, &plan.name, end) {
+        Ok(new) => {
+            let mut written = new.write(held.tid(), &mut regs);
+            if written == Err(OsErrno::EFAULT) {
+                title::reach(held, &new.places)?;
+                regs = held.registers()?;
+                written = new.write(held.tid(), &mut regs);
+            }
+            match written {
+                Ok(()) => {
+                    held.set_registers(&regs)?;
+                    let name = (!plan.by_descriptor).then_some(plan.name.as_slice());
+                    return title::settle(held, &new.places, memory.as_ref(), name);
+                }
+                Err(e) => format!("process_vm_writev: {e}"),
+            }
+        }
+        Err(reason) => reason,
+    };
     job.counters.fail(format!(
         "exec of {}: its arguments could not be arranged: {reason}; the process was ended",
         String::from_utf8_lossy(&plan.name)
     ));
     let pid = nix::unistd::Pid::from_raw(held.tid());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).map_err(HoldError::from)
-}
-
-fn plan(call: &Call<'_>, at: bool) -> Result<Option<Plan>, Errno> {
-    let job = call.job;
-    let caller = call.caller;
-    let first = u8::from(at);
-    let dirfd = if at { caller.int(0) } else { AT_FDCWD };
-    let flags = if at { caller.int(4) } else { 0 };
-    let address = caller.arg(first);
-    let mut buf = [0u8; PATH_MAX];
-    let path = caller.read_path(address, &mut buf)?;
-    let empty = address + path.len() as u64;
-    if path.is_empty() && flags & AT_EMPTY_PATH == 0 {
-        return Err(Errno::ENOENT);
-    }
-    if flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
-        // Refused before the path is looked at; of a real one the kernel says so itself.
-        let at = At { dirfd: Some(0), path: first };
-        return call.unless_real(at, true, Err(Errno::EINVAL)).map(|_| None);
-    }
-    let (found, name) = if path.is_empty() {
-        match call.node_of_descriptor(dirfd)? {
-            Some(node) => (Found::Node(node), format!("/dev/fd/{dirfd}").into_bytes()),
-            None => return Ok(None),
-        }
-    } else {
-        let follow = flags & AT_SYMLINK_NOFOLLOW == 0;
-        (resolve(job, caller, dirfd, path, follow)?, name_for(dirfd, path))
-    };
-    let (link, outside) = match found {
-        Found::Magic(_) => return Ok(None),
-        Found::Missing { .. } => return Err(Errno::ENOENT),
-        Found::Node(node) => (Link::Node(node), false),
-        Found::Foreign(path) => (Link::Real(OsStr::from_bytes(&path).into()), true),
-        Found::Kernel(place) => {
-            let path = match place.path {
-                Some(path) => path,
-                None if path.first() == Some(&b'/') => path.to_vec(),
-                None => {
-                    let base = if dirfd == AT_FDCWD {
-                        format!("/proc/{}/cwd/", caller.tid)
-                    } else {
-                        format!("/proc/{}/fd/{dirfd}/", caller.tid)
-                    };
-                    [base.as_bytes(), path].concat()
-                }
-            };
-            (Link::Real(OsStr::from_bytes(&path).into()), false)
-        }
-    };
-    if let Link::Real(path) = &link
-        && flags & AT_SYMLINK_NOFOLLOW != 0
-        && path.is_symlink()
-    {
-        // Of its own paths the kernel says so itself.
-        return if outside { Err(Errno::ELOOP) } else { Ok(None) };
-    }
-    let Some((file, prefix)) = follow_chain(call, link, &name, outside)? else { return Ok(None) };
-    job.counters.execs.fetch_add(1, Relaxed);
-    Ok(Some(Plan { file, prefix, name, empty }))
-}
-
-/// What the kernel calls a program given by descriptor and path (alloc_bprm() of fs/exec.c).
-fn name_for(dirfd: i32, path: &[u8]) -> Vec<u8> {
-    if dirfd == AT_FDCWD || path.first() == Some(&b'/') {
-        path.to_vec()
-    } else {
-        [format!("/dev/fd/{dirfd}/").as_bytes(), path].concat()
-    }
-}
-
-type Chain = Option<(File, Option<Vec<Vec<u8>>>)>;
-
-/// Follows `#!` to the file that the kernel loads. None: nothing of ours takes part.
-fn follow_chain(call: &Call<'_>, start: Link, name: &[u8], outside: bool) -> Result<Chain, Errno> {
-    let mut link = start;
-    let mut ours = outside;
-    let mut prefix: Option<Vec<Vec<u8>>> = None;
-    let mut called = name.to_vec();
-    for _ in 0..=MAX_DEPTH {
-        let opened = open(call, &link);
-        ours |= matches!(link, Link::Node(_));
-        let file = match opened {
-            Ok(file) => file,
-            // The kernel says what is wrong with its own files; it may even run what can't be read.
-            Err(_) if !ours => {
-                call.job
-                    .counters
-                    .execs
-                    .fetch_add(u64::from(matches!(opened, Err(Errno::EACCES))), Relaxed);
-                return Ok(None);
-            }
-            Err(e) => return Err(e),
-        };
-        let kind = inspect(&file).map_err(|_| Errno::EIO)?;
-        let Kind::Script { interpreter, argument } = kind else {
-            if let Kind::Dynamic { interpreter, header } = &kind
-                && let Found::Node(node) = interpreter_place(call, interpreter)?
-            {
-                let twin = interpreter_twin(call, node)?;
-                let with = Interpreter { twin: &twin, header: *header };
-                return finish(call, &link, file, &called, Some(&with)).map(|f| Some((f, prefix)));
-            }
-            if !ours {
-                call.job.counters.execs.fetch_add(1, Relaxed);
-                return Ok(None);
-            }
-            return finish(call, &link, file, &called, None).map(|f| Some((f, prefix)));
-        };
-        let mut arguments = vec![interpreter.clone()];
-        arguments.extend(argument);
-        arguments.push(called);
-        arguments.extend(prefix.into_iter().flatten().skip(1));
-        prefix = Some(arguments);
-        link = match interpreter_place(call, &interpreter)? {
-            Found::Node(node) => Link::Node(node),
-            Found::Missing { .. } => return Err(Errno::ENOENT),
-            Found::Foreign(path) => {
-                ours = true;
-                Link::Real(OsStr::from_bytes(&path).into())
-            }
-            Found::Magic(path) => Link::Real(OsStr::from_bytes(&path).into()),
-            Found::Kernel(place) => Link::Real(match place.path {
-                Some(path) => OsStr::from_bytes(&path).into(),
-                None if interpreter.first() == Some(&b'/') => {
-                    OsStr::from_bytes(&interpreter).into()
-                }
-                None => PathBuf::from(format!("/proc/{}/cwd", call.caller.tid))
-                    .join(OsStr::from_bytes(&interpreter)),
-            }),
-        };
-        called = interpreter;
-    }
-    Err(Errno::ELOOP)
-}
-
-fn interpreter_place(call: &Call<'_>, path: &[u8]) -> Result<Found, Errno> {
-    resolve(call.job, call.caller, AT_FDCWD, path, true)
-}
-
-/// Opens one file of the chain for reading.
-fn open(call: &Call<'_>, link: &Link) -> Result<File, Errno> {
-    match link {
-        Link::Node(node) => open_program(call, *node),
-        Link::Real(path) => {
-            // Not blocking: a fifo is no program, and nobody here waits for one.
-            let flags = nix::fcntl::OFlag::O_RDONLY
-                | nix::fcntl::OFlag::O_CLOEXEC
-                | nix::fcntl::OFlag::O_NONBLOCK
-                | nix::fcntl::OFlag::O_NOCTTY;
-            let fd =
-                nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).map_err(
-                    |e| match e {
-                        // A socket or a device without a driver: no regular file.
-                        nix::errno::Errno::ENXIO => Errno::EACCES,
-                        e => job_errno(e),
-                    },
-                )?;
-            let file = File::from(fd);
-            match file.metadata() {
-                Ok(m) if m.is_file() => Ok(file),
-                _ => Err(Errno::EACCES),
-            }
-        }
-    }
-}
-
-/// Opens a projected program's blob, if the caller may run it.
-fn open_program(call: &Call<'_>, node: NodeRef) -> Result<File, Errno> {
-    let job = call.job;
-    if let Outcome::Refuse(e) = job.decide(Operation::Execute, node)? {
-        return Err(e);
-    }
-    let attr = job.attr(node)?;
-    if !access::may(job, call.caller, &attr, access::EXECUTE) {
-        return Err(Errno::EACCES);
-    }
-    let hash = job.check(job.projection.blob(node))?.ok_or(Errno::EACCES)?;
-    let file = File::from(call.open_blob(&hash, attr.size, nix::fcntl::OFlag::O_RDONLY)?);
-    job.counters.content(node, attr.size);
-    Ok(file)
-}
-
-/// The shared twin of a projected program interpreter: the kernel opens it by its path.
-fn interpreter_twin(call: &Call<'_>, node: NodeRef) -> Result<PathBuf, Errno> {
-    let file = open_program(call, node)?;
-    let hash = call.job.check(call.job.projection.blob(node))?.ok_or(Errno::EIO)?;
-    call.job.check(
-        call.job
-            .twins
-            .shared(&hash.to_string(), &file, None)
-            .map_err(|e| format!("runnable copy of {hash}: {e}")),
-    )
-}
-
-/// The file that the task will execute.
-fn finish(
-    call: &Call<'_>,
-    link: &Link,
-    file: File,
-    called: &[u8],
-    interpreter: Option<&Interpreter<'_>>,
-) -> Result<File, Errno> {
-    let job = call.job;
-    let made = match link {
-        Link::Real(_) if interpreter.is_none() => return Ok(file),
-        Link::Real(path) => key_of_real(&file)
-            .and_then(|key| job.twins.shared(&key, &file, interpreter))
-            .inspect(|twin| job.twins.stands_for(twin, path)),
-        Link::Node(node) => {
-            let hash = job.check(job.projection.blob(*node))?.ok_or(Errno::EIO)?;
-            let base = called.rsplit(|&b| b == b'/').next().unwrap_or(b"program");
-            job.twins
-                .shared(&hash.to_string(), &file, interpreter)
-                .and_then(|shared| job.twins.link(job, *node, base, &shared))
-        }
-    };
-    let path = job.check(
-        made.map_err(|e| format!("runnable copy of {}: {e}", String::from_utf8_lossy(called))),
-    )?;
-    let handed = job.handed.as_ref().ok_or(Errno::EIO)?;
-    let opened = handed.open(&path, nix::fcntl::OFlag::O_RDONLY);
-    job.check(opened.map(File::from).map_err(|e| format!("open {}: {e}", path.display())))
 }

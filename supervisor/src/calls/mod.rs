@@ -3,6 +3,7 @@
 
 mod access;
 mod arguments;
+mod chain;
 mod change;
 mod chdir;
 mod cwd;
