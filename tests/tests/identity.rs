@@ -143,15 +143,21 @@ mod tests {
         script
     }
 
+    /// How often the kernel is asked at most. While something else renames, its walk starts over
+    /// in the middle and counts links twice: a chain of more than 20 is now and then ELOOP.
+    const ASKED: usize = 6;
+
     /// openat2 may be refused as a whole (ENOSYS: callers fall back), but never answered wrongly.
-    fn same_lines(projected: &str, kernel: &str) -> Vec<String> {
-        let mut wrong: Vec<String> = projected
-            .lines()
-            .zip(kernel.lines())
-            .filter(|(p, k)| p != k && !(p.starts_with("openat2 ") && p.ends_with("-1 ENOSYS")))
-            .map(|(p, k)| format!("kernel:     {k}\nprojection: {p}"))
-            .collect();
-        if projected.lines().count() != kernel.lines().count() {
+    fn same_lines(projected: &str, kernel: &[String]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let answers: Vec<Vec<&str>> = kernel.iter().map(|k| k.lines().collect()).collect();
+        for (i, p) in projected.lines().enumerate() {
+            let known: Vec<&str> = answers.iter().filter_map(|a| a.get(i)).copied().collect();
+            if !known.contains(&p) && !(p.starts_with("openat2 ") && p.ends_with("-1 ENOSYS")) {
+                wrong.push(format!("kernel:     {}\nprojection: {p}", known.join(" or ")));
+            }
+        }
+        if answers.iter().any(|a| a.len() != projected.lines().count()) {
             wrong.push("not the same number of answers".to_owned());
         }
         wrong
@@ -164,17 +170,24 @@ mod tests {
         let (source, p) = (world.path("src"), world.path("p"));
         tree::sample(&source);
         world.ingest(&source, "sample");
-        let script = looks(&source, &p);
-        let got = world.trace(&[(&p, "sample")], [&ops]).stdin(&script).run().ok();
-        let oracle = need!(&name, oracle::bound(&world, &source, &p, [&ops]));
-        let kernel = oracle.stdin(&script).run().ok();
-        let wrong = same_lines(&got.out(), &kernel.out());
+        need!(&name, compare_looks(&world, &ops, &source, &p));
+    }
+
+    fn compare_looks(world: &World, ops: &Path, source: &Path, p: &Path) -> Result<(), String> {
+        let script = looks(source, p);
+        let got = world.trace(&[(p, "sample")], [ops]).stdin(&script).run().ok();
+        let mut kernel = Vec::new();
+        let mut wrong = Vec::new();
+        for _ in 0..ASKED {
+            let oracle = oracle::bound(world, source, p, [ops])?;
+            kernel.push(oracle.stdin(&script).run().ok().out());
+            wrong = same_lines(&got.out(), &kernel);
+            if wrong.is_empty() {
+                return Ok(());
+            }
+        }
         let total = wrong.len();
-        assert!(
-            wrong.is_empty(),
-            "{how:?}: {total} differ:\n{}",
-            wrong[..total.min(40)].join("\n")
-        );
+        panic!("{total} differ:\n{}", wrong[..total.min(40)].join("\n"));
     }
 
     #[test]
@@ -213,12 +226,7 @@ mod tests {
         world.ingest(&source, "sample");
         world.file("p/f", "another f\n");
         world.file("p/absent", "there on disk only\n");
-        let script = looks(&source, &p);
-        let got = world.trace(&[(&p, "sample")], [&ops]).stdin(&script).run().ok();
-        let oracle = need!(name, oracle::bound(&world, &source, &p, [&ops]));
-        let kernel = oracle.stdin(&script).run().ok();
-        let wrong = same_lines(&got.out(), &kernel.out());
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        need!(name, compare_looks(&world, &ops, &source, &p));
     }
 
     #[test]
@@ -274,18 +282,26 @@ mod tests {
         let argv = |at: &Path| {
             ["sh".into(), "-ec".into(), script.into(), "sh".into(), at.as_os_str().to_owned()]
         };
-        let native = world.native(argv(&source)).run().ok();
         let got = world.trace(&[(&p, "sample")], argv(&p)).run().ok();
-        assert!(!native.stdout.is_empty(), "the script says nothing: {native}");
         let here = |text: String, at: &Path| text.replace(at.to_str().expect("UTF-8"), "TREE");
-        let (want, have) = (here(native.out(), &source), here(got.out(), &p));
-        for (want, have) in want.lines().zip(have.lines()) {
-            assert_eq!(have, want, "{script}");
-        }
-        assert_eq!(have.len(), want.len(), "{got}");
         // Where a tool meets its entries in another order, it complains in another order.
         let complaints = |text: String| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
-        assert_eq!(complaints(here(got.err(), &p)), complaints(here(native.err(), &source)));
+        let have = (here(got.out(), &p), complaints(here(got.err(), &p)));
+        let mut wanted = Vec::new();
+        for _ in 0..ASKED {
+            let native = world.native(argv(&source)).run().ok();
+            assert!(!native.stdout.is_empty(), "the script says nothing: {native}");
+            wanted.push((here(native.out(), &source), complaints(here(native.err(), &source))));
+            if wanted.contains(&have) {
+                return;
+            }
+        }
+        let (want, said) = &wanted[0];
+        for (want, have) in want.lines().zip(have.0.lines()) {
+            assert_eq!(have, want, "{script}");
+        }
+        assert_eq!(have.0.len(), want.len(), "{got}");
+        assert_eq!(&have.1, said, "{got}");
     }
 
     #[test]
