@@ -24,10 +24,10 @@ pub struct Listener {
     pub features: Features,
 }
 
-/// What came of waiting for a notification.
-pub enum Received<'l> {
+/// What came of waiting or looking for a notification.
+pub enum Received<C> {
     /// A task that waits for its answer.
-    Call(Pending<'l>),
+    Call(C),
     /// Nothing this time: a task went away, a signal came.
     Nothing,
     /// The last task is gone.
@@ -62,23 +62,26 @@ impl Listener {
     }
 
     /// Waits for a notification.
-    pub fn receive(&self, notif: &mut Notif) -> Result<Received<'_>, OsErrno> {
+    pub fn receive(&self, notif: &mut Notif) -> Result<Received<Pending<'_>>, OsErrno> {
         match seccomp::receive(self.fd.as_fd(), notif) {
             Ok(()) => Ok(Received::Call(Pending { listener: self, id: notif.id, open: true })),
             Err(OsErrno::EINTR) => Ok(Received::Nothing),
             // The task went away; or all have, and then the kernel says so at once for ever.
-            Err(OsErrno::ENOENT) if self.is_over() => Ok(Received::End),
+            Err(OsErrno::ENOENT) if matches!(self.look(), Received::End) => Ok(Received::End),
             Err(OsErrno::ENOENT) => Ok(Received::Nothing),
             Err(e) => Err(e),
         }
     }
 
-    /// Is the last task gone?
-    fn is_over(&self) -> bool {
+    /// Is there a call that nobody has received yet? Does not wait.
+    pub fn look(&self) -> Received<()> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::empty())];
-        poll(&mut fds, PollTimeout::ZERO).is_ok()
-            && fds[0].revents().is_some_and(|e| e.contains(PollFlags::POLLHUP))
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::ZERO).ok().and_then(|_| fds[0].revents()) {
+            Some(events) if events.contains(PollFlags::POLLHUP) => Received::End,
+            Some(events) if events.contains(PollFlags::POLLIN) => Received::Call(()),
+            _ => Received::Nothing,
+        }
     }
 
     /// Does the task of this notification still wait for its answer?

@@ -1,7 +1,9 @@
 //! The receivers: one thread for each CPU, each answers where it receives.
 //!
 //! A handler that has to wait for the task itself (a rewritten call) says so, and another thread
-//! takes its place as receiver meanwhile, so that there is always one.
+//! takes its place as receiver meanwhile, so that there is always one. Where a handler has to wait
+//! and can't know it (memory whose pages a slow file system provides, a file on it), the watch
+//! notices that nobody receives, and starts another receiver.
 
 use crate::caller::Caller;
 use crate::calls::{self, Call};
@@ -11,9 +13,12 @@ use crate::sys::seccomp::Notif;
 use crate::table::{Arch, Dispatch};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// The most threads; beyond, a waiting handler keeps its place.
-const MOST: usize = 256;
+const MOST: usize = 2048;
+/// How often it is looked whether a call is left lying.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The receivers of one job.
 pub struct Pool {
@@ -40,6 +45,11 @@ impl Pool {
         for _ in 0..count.max(1) {
             pool.spawn()?;
         }
+        let watched = Arc::clone(&pool);
+        std::thread::Builder::new()
+            .name("watch".into())
+            .stack_size(64 * 1024)
+            .spawn(move || watched.watch())?;
         Ok(pool)
     }
 
@@ -56,6 +66,32 @@ impl Pool {
             self.threads.fetch_sub(1, Ordering::SeqCst);
         }
         started.map(drop)
+    }
+
+    /// Starts another receiver whenever a call was there at two looks and none was received
+    /// between them: all receivers wait for something then. Where that goes on, twice as many.
+    fn watch(self: Arc<Self>) {
+        let (mut seen, mut more) = (None, 1);
+        loop {
+            std::thread::sleep(LOOK);
+            let received = self.job.counters.notifications.load(Ordering::Relaxed);
+            match self.listener.look() {
+                Received::End => return,
+                Received::Nothing => (seen, more) = (None, 1),
+                Received::Call(()) if seen != Some(received) => seen = Some(received),
+                Received::Call(()) => {
+                    tracing::debug!("every receiver waits: {more} more");
+                    for _ in 0..more {
+                        if self.threads.load(Ordering::SeqCst) < MOST
+                            && let Err(e) = self.spawn()
+                        {
+                            tracing::warn!("no thread for another receiver: {e}");
+                        }
+                    }
+                    more *= 2;
+                }
+            }
+        }
     }
 
     /// Does `work`, which waits for a task, while another thread receives.
