@@ -203,7 +203,7 @@ fn private_tree(view: &StoreView) -> Result<(Private, Twins), Complaint> {
 /// The store's directories, to be known by whatever way a job comes upon them.
 fn own_directories(view: &StoreView) -> Vec<Identity> {
     let root = Path::new(std::ffi::OsStr::from_bytes(&view.root));
-    let names = ["", "blobs", "exec", "jobs", "manifests", "refs"];
+    let names = ["", "blobs", "checked", "exec", "jobs", "manifests", "refs", "tmp"];
     names.iter().filter_map(|name| Identity::of(&root.join(name))).collect()
 }
 
