@@ -279,8 +279,12 @@ impl Job {
 
     /// Hashes a blob at its first use: never wrong bytes.
     fn check_blob(&self, view: &StoreView, hash: &Hash) -> Result<(), Errno> {
-        let mut file = File::from(self.open_unchecked(view, hash, OFlag::O_RDONLY)?);
-        let what = match view.store.is_whole(hash, &mut file) {
+        // What stands in a blob's place must not keep anybody waiting, as a fifo would.
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW;
+        let mut file = File::from(self.open_unchecked(view, hash, flags)?);
+        let regular = file.metadata().is_ok_and(|m| m.is_file());
+        let whole = if regular { view.store.is_whole(hash, &mut file) } else { Ok(false) };
+        let what = match whole {
             Ok(true) => {
                 view.whole.write().unwrap_or_else(PoisonError::into_inner).insert(*hash);
                 return Ok(());

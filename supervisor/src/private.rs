@@ -27,6 +27,9 @@ const UNFINISHED: &str = "new-";
 /// How old an unfinished tree is when its maker must be gone.
 const ABANDONED: std::time::Duration = std::time::Duration::from_secs(600);
 
+/// The locked file that says that a tree's job is there.
+type Lease = nix::fcntl::Flock<fs::File>;
+
 /// The tree of one job; removed when dropped.
 pub struct Private {
     root: PathBuf,
@@ -35,9 +38,29 @@ pub struct Private {
     /// The same, from where the job is handed descriptors.
     shown: OwnedFd,
     /// Held locked while the job runs: a later job sweeps trees that nobody holds.
-    _lease: nix::fcntl::Flock<fs::File>,
+    _lease: Lease,
+    /// What removing the tree takes.
+    reserve: Reserve,
     /// The process that made the tree and may remove it.
     owner: u32,
+}
+
+/// Descriptors kept free for tidying up, when the job may have taken all others.
+#[derive(Default)]
+struct Reserve(std::sync::Mutex<Vec<fs::File>>);
+
+impl Reserve {
+    /// One for each level of the tree, and as many again for what reads them.
+    const SIZE: usize = 8;
+
+    fn take() -> io::Result<Reserve> {
+        let files = (0..Reserve::SIZE).map(|_| fs::File::open("/")).collect::<io::Result<_>>()?;
+        Ok(Reserve(std::sync::Mutex::new(files)))
+    }
+
+    fn release(&self) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
 }
 
 impl Private {
@@ -60,28 +83,44 @@ impl Private {
             Ok(()) => {}
         }
         sweep(base);
+        let reserve = Reserve::take()?;
         // Made under another name, so that no other job's sweep meets a tree whose lease is not
         // locked yet.
         let made = tempfile::Builder::new().prefix(UNFINISHED).rand_bytes(8).tempdir_in(base)?;
-        let lease = fs::File::create(made.path().join("lease"))?;
+        match Self::furnish(base, made.path()) {
+            Ok((root, lease, directories, shown)) => {
+                let _ = made.keep();
+                let owner = std::process::id();
+                Ok(Private { root, directories, shown, _lease: lease, reserve, owner })
+            }
+            Err(e) => {
+                // Now it can be removed, which dropping it does.
+                reserve.release();
+                Err(e)
+            }
+        }
+    }
+
+    /// Makes what is in a new tree, and gives the tree its name.
+    fn furnish(base: &Path, made: &Path) -> io::Result<(PathBuf, Lease, OwnedFd, OwnedFd)> {
+        let lease = fs::File::create(made.join("lease"))?;
         let lease = nix::fcntl::Flock::lock(lease, nix::fcntl::FlockArg::LockExclusiveNonblock)
             .map_err(|(_, e)| io::Error::from(e))?;
         for name in ["d", "x"] {
-            fs::DirBuilder::new().mode(0o755).create(made.path().join(name))?;
+            fs::DirBuilder::new().mode(0o755).create(made.join(name))?;
         }
         // The tasks of the job may have other ids than this process (setpriv in a root job), and
         // enter the directories by descriptor only; but exec of a twin asks for the way to it.
-        fs::set_permissions(made.path(), fs::Permissions::from_mode(0o711))?;
-        let name = made.path().file_name().unwrap_or_default().as_bytes();
+        fs::set_permissions(made, fs::Permissions::from_mode(0o711))?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directories = openat(AT_FDCWD, &made.join("d"), flags, Mode::empty())?;
+        let shown = directories.try_clone()?;
+        let name = made.file_name().unwrap_or_default().as_bytes();
         let random = name.strip_prefix(UNFINISHED.as_bytes()).unwrap_or(name);
         let root =
             base.canonicalize()?.join(OsStr::from_bytes(&[FINISHED.as_bytes(), random].concat()));
-        fs::rename(made.path(), &root)?;
-        let _ = made.keep();
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directories = openat(AT_FDCWD, &root.join("d"), flags, Mode::empty())?;
-        let shown = directories.try_clone()?;
-        Ok(Private { root, directories, shown, _lease: lease, owner: std::process::id() })
+        fs::rename(made, &root)?;
+        Ok((root, lease, directories, shown))
     }
 
     /// From now on descriptors of directories come from `handed`.
@@ -89,6 +128,12 @@ impl Private {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         self.shown = handed.open(&self.root.join("d"), flags)?;
         Ok(())
+    }
+
+    /// Removes the tree; descriptors of it go on to exist. Again does no harm.
+    pub fn tidy(&self) {
+        self.reserve.release();
+        remove(&self.root);
     }
 
     /// Where the tree is, without links.
@@ -136,7 +181,7 @@ impl Private {
 impl Drop for Private {
     fn drop(&mut self) {
         if self.owner == std::process::id() {
-            remove(&self.root);
+            self.tidy();
         }
     }
 }
@@ -159,7 +204,7 @@ fn must_be_ours(base: &Path) -> io::Result<()> {
 }
 
 /// Removes one job's tree, whatever the modes of its directories.
-pub fn remove(root: &Path) {
+fn remove(root: &Path) {
     if let Err(e) = fs::remove_dir_all(root)
         && e.kind() != io::ErrorKind::NotFound
     {

@@ -3,11 +3,11 @@
 use super::first;
 use super::signals::{self, Came};
 use super::{Plan, leftover};
+use crate::private::Private;
 use crate::sys::process::{self, Forked};
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{MsgFlags, send};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
 use vrift_policy::OnLeftover;
 
 /// What the keeper reports at the end: the first process's wait status, and how many processes
@@ -42,7 +42,13 @@ impl Report {
 }
 
 /// Runs in the child; does not return. `private` is removed if the supervisor dies first.
-pub fn run(plan: &Plan, mask: &SigSet, to: &OwnedFd, supervisor: u32, private: Option<&Path>) -> ! {
+pub fn run(
+    plan: &Plan,
+    mask: &SigSet,
+    to: &OwnedFd,
+    supervisor: u32,
+    private: Option<&Private>,
+) -> ! {
     let ready = process::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
         .and_then(|()| process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM.unsigned_abs().into()));
     let keeper = std::process::id();
@@ -60,7 +66,7 @@ pub fn run(plan: &Plan, mask: &SigSet, to: &OwnedFd, supervisor: u32, private: O
         if alone() {
             leftover::end_all(|_, _| {});
             if let Some(private) = private {
-                crate::private::remove(private);
+                private.tidy();
             }
             process::exit_now(super::OURS);
         }

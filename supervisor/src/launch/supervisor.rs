@@ -6,6 +6,7 @@ use super::signals::{self, Came};
 use super::{LaunchError, OURS, Plan, leftover};
 use crate::job::Job;
 use crate::listener::Listener;
+use crate::private::Private;
 use crate::receiver::Pool;
 use crate::sys::process::{self, Forked};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -43,8 +44,7 @@ pub fn run(
     let keeper = match process::fork_single_threaded().map_err(LaunchError::os("fork"))? {
         Forked::Child => {
             drop(ours);
-            let private = job.private.as_ref().map(|p| p.root().to_owned());
-            keeper::run(plan, &mask, &theirs, supervisor, private.as_deref());
+            keeper::run(plan, &mask, &theirs, supervisor, job.private.as_ref());
         }
         Forked::Parent(child) => child.as_raw(),
     };
@@ -65,7 +65,12 @@ pub fn run(
     };
     // If the keeper was killed, its wards are ours now.
     leftover::end_all(|_, _| {});
-    let Some(report) = report else { return Err(LaunchError::KeeperGone) };
+    // The receivers still hold the job, so nothing of it is dropped.
+    let tidy = || job.private.iter().for_each(Private::tidy);
+    let Some(report) = report else {
+        tidy();
+        return Err(LaunchError::KeeperGone);
+    };
     let mut outcome = Outcome {
         status: exit_status(report.status),
         wall: started.elapsed(),
@@ -75,9 +80,7 @@ pub fn run(
         outcome.status = failure.report(&plan.command);
     }
     closing(&job, &outcome);
-    if let Some(private) = &job.private {
-        crate::private::remove(private.root());
-    }
+    tidy();
     Ok(outcome.status)
 }
 
