@@ -4,6 +4,7 @@
 //! Every projected file belongs to the user who started the job. A job that was not started by
 //! root can't change its ids (no_new_privs), so the owner's bits count; in a root job a task may
 //! have become somebody else, whose ids are read only when the bits do not allow it to everybody.
+//! Capabilities are read only when the bits say no.
 
 use crate::caller::Caller;
 use crate::job::Job;
@@ -30,23 +31,22 @@ pub fn may(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
     if want & !everybody == 0 {
         return true;
     }
-    if job.uid != 0 {
-        return want & !(mode >> 6) & 7 == 0;
-    }
-    let ids = Ids::of(caller);
-    if ids.uid == 0 {
-        // CAP_DAC_OVERRIDE: everything but running a file that nobody may run.
-        let runs = attr.kind == NodeKind::Directory || mode & 0o111 != 0;
-        return want & EXECUTE == 0 || runs;
-    }
-    let class = if ids.uid == job.uid {
-        mode >> 6
-    } else if ids.groups.contains(&job.gid) {
-        mode >> 3
-    } else {
-        mode
-    };
-    want & !class & 7 == 0
+    let class = if job.uid != 0 { mode >> 6 } else { Ids::of(caller).class(job, mode) };
+    want & !class & 7 == 0 || overrides(job, caller, attr, want)
+}
+
+/// Do the caller's capabilities count more than the mode bits? (capable_wrt_inode_uidgid)
+fn overrides(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
+    const DAC_OVERRIDE: u64 = 1 << 1;
+    const DAC_READ_SEARCH: u64 = 1 << 2;
+    let directory = attr.kind == NodeKind::Directory;
+    let capabilities = caller.capabilities().unwrap_or(0);
+    // Everything but running a file that nobody may run.
+    let all = want & EXECUTE == 0 || directory || attr.mode & 0o111 != 0;
+    let reads = want & WRITE == 0 && (want & EXECUTE == 0 || directory);
+    let enough =
+        capabilities & DAC_OVERRIDE != 0 && all || capabilities & DAC_READ_SEARCH != 0 && reads;
+    enough && job.users.reach(caller, job.uid, job.gid)
 }
 
 /// May the caller make and remove names in this real directory? By its mode bits, as far as the
@@ -71,7 +71,7 @@ pub fn may_change_real(job: &Job, caller: &Caller<'_>, dir: &[u8]) -> bool {
 
 /// Has the caller root's powers over every file of the job?
 pub fn is_root(job: &Job, caller: &Caller<'_>) -> bool {
-    job.uid == 0 && Ids::of(caller).uid == 0
+    job.uid == 0 && Ids::of(caller).uid == 0 && !job.users.is_foreign(caller)
 }
 
 /// Is the caller the owner of what is projected, or root?
@@ -90,6 +90,17 @@ struct Ids {
 }
 
 impl Ids {
+    /// The mode bits that are meant for them, in the lowest three.
+    fn class(&self, job: &Job, mode: u32) -> u32 {
+        if self.uid == job.uid {
+            mode >> 6
+        } else if self.groups.contains(&job.gid) {
+            mode >> 3
+        } else {
+            mode
+        }
+    }
+
     fn of(caller: &Caller<'_>) -> Ids {
         // Real, effective, saved, file system: the last is the one. Unreadable: nobody's.
         let last = |key: &str| caller.status_line(key).and_then(|v| v.last().copied());

@@ -4,6 +4,7 @@
 //! was read of memory can be changed by another thread of the caller's at once, so nothing that
 //! protects the store may rest on a second read by the kernel.
 
+use crate::counters::Counters;
 use crate::listener::Listener;
 use crate::sys::proc::{PathBuffer, ProcName, read_link};
 use crate::table::Arch;
@@ -24,6 +25,8 @@ const PAGE: u64 = 4096;
 pub struct Caller<'a> {
     /// Where its notification came from.
     pub listener: &'a Listener,
+    /// Where failures of ours are told.
+    pub counters: &'a Counters,
     /// The notification.
     pub id: u64,
     /// Descriptor of /proc.
@@ -78,7 +81,7 @@ impl Caller<'_> {
         ];
         let parts = if len > to_page_end { 2 } else { 1 };
         let mut local = [IoSliceMut::new(buf)];
-        process_vm_readv(self.pid(), &mut local, &remote[..parts]).map_err(memory_errno)
+        process_vm_readv(self.pid(), &mut local, &remote[..parts]).map_err(|e| self.shut_out(e))
     }
 
     /// Reads exactly `buf.len()` bytes at `addr`, or EFAULT.
@@ -105,7 +108,7 @@ impl Caller<'_> {
         match process_vm_writev(self.pid(), &local, &remote) {
             Ok(n) if n == data.len() => Ok(()),
             Ok(_) => Err(Errno::EFAULT),
-            Err(e) => Err(memory_errno(e)),
+            Err(e) => Err(self.shut_out(e)),
         }
     }
 
@@ -135,7 +138,7 @@ impl Caller<'_> {
 
     /// The text of `/proc/TID/cwd`.
     pub fn cwd<'b>(&self, buf: &'b mut PathBuffer) -> Result<&'b [u8], Errno> {
-        read_link(self.proc, &ProcName::of(self.tid, b"cwd"), buf).map_err(job_errno)
+        read_link(self.proc, &ProcName::of(self.tid, b"cwd"), buf).map_err(|e| self.shut_out(e))
     }
 
     /// Makes sure, before something is done to the task, that its id still means the task that
@@ -151,8 +154,29 @@ impl Caller<'_> {
         }
         match read_link(self.proc, &ProcName::of_fd(self.tid, fd), buf) {
             Err(nix::errno::Errno::ENOENT) => Err(Errno::EBADF),
-            other => other.map_err(job_errno),
+            other => other.map_err(|e| self.shut_out(e)),
         }
+    }
+
+    /// What the caller being out of reach means to it. EPERM, EACCES: the task is not dumpable and
+    /// the supervisor has no privilege; the kernel itself would have read what it asked for, so
+    /// this is an error of ours, and EACCES says so without claiming a bad address.
+    fn shut_out(&self, e: nix::errno::Errno) -> Errno {
+        if !matches!(e, nix::errno::Errno::EPERM | nix::errno::Errno::EACCES) {
+            return job_errno(e);
+        }
+        self.counters.fail(format!(
+            "a process may not be looked into, so that its calls with paths fail with EACCES: it \
+             runs a file that its user may not read, or belongs to another user ({e})"
+        ));
+        Errno::EACCES
+    }
+
+    /// The effective capabilities, a bit for each.
+    pub fn capabilities(&self) -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.tid)).ok()?;
+        let line = text.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
+        u64::from_str_radix(line.trim(), 16).ok()
     }
 
     /// The numbers of one line of `/proc/TID/status`, such as `Uid:` or `Tgid:`.
@@ -166,16 +190,6 @@ impl Caller<'_> {
     /// The process that the thread belongs to.
     pub fn tgid(&self) -> Result<i32, Errno> {
         self.status_line("Tgid:").and_then(|v| i32::try_from(*v.first()?).ok()).ok_or(Errno::ESRCH)
-    }
-}
-
-/// What the caller's memory being out of reach means to it. EPERM: the task is not dumpable and
-/// the supervisor has no privilege; the kernel itself would have read the memory, so this is an
-/// error of ours, and EACCES says so without claiming a bad address.
-fn memory_errno(e: nix::errno::Errno) -> Errno {
-    match e {
-        nix::errno::Errno::EPERM => Errno::EACCES,
-        other => job_errno(other),
     }
 }
 

@@ -21,8 +21,10 @@ pub struct Refusal {
     pub call: &'static str,
     /// What the job got.
     pub errno: Errno,
-    /// The path as it was resolved.
+    /// The path as it was resolved; as it was given, where there is a reason.
     pub path: Vec<u8>,
+    /// Why, where it is not that a mount is read-only.
+    pub why: Option<&'static str>,
 }
 
 /// The counts of one job.
@@ -37,7 +39,7 @@ pub struct Counters {
     pub opens: AtomicU64,
     /// Programs started, as far as an answer tells: execs of something that is there.
     pub execs: AtomicU64,
-    /// Calls refused because they would have changed a projection.
+    /// Calls refused because they would have changed a projection, or what paths mean.
     pub refused: AtomicU64,
     /// Projected files opened or run, a bit for each node of each mount.
     read: Vec<Vec<AtomicU64>>,

@@ -62,6 +62,7 @@ const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
 const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -69,6 +70,8 @@ const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 
 /// `PR_SET_DUMPABLE` of include/uapi/linux/prctl.h.
 const PR_SET_DUMPABLE: u32 = 4;
+/// `CLONE_NEWUSER` of include/uapi/linux/sched.h.
+const CLONE_NEWUSER: u32 = 0x1000_0000;
 
 /// `F_SETLEASE` of include/uapi/linux/fcntl.h.
 const F_SETLEASE: u32 = 1024;
@@ -221,6 +224,12 @@ fn leaf(arch: Arch, row: &Row, needs: &Needs) -> Vec<Instruction> {
             ins(LOAD, 0, 0, arg_low(1)),
             ins(EQUAL, 0, 1, 0),
             ins(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO), // errno 0: success
+            ins(RETURN, 0, 0, ALLOW),
+        ],
+        Handler::Unshare => vec![
+            ins(LOAD, 0, 0, arg_low(0)),
+            ins(ANY_BIT, 0, 1, CLONE_NEWUSER),
+            ins(RETURN, 0, 0, NOTIFY),
             ins(RETURN, 0, 0, ALLOW),
         ],
         // The upper half of a 32-bit argument is nothing to the kernel: there the supervisor

@@ -10,6 +10,7 @@ use crate::resolve::real_dirs::{Known, RealDirs};
 use crate::twin::Twins;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use crate::users::Users;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::fs::File;
@@ -63,6 +64,8 @@ pub struct Job {
     /// Calls that the supervisor makes in tasks and that it will be asked about: thread and first
     /// argument.
     pub expected: Mutex<HashSet<(i32, u64)>>,
+    /// Which user namespaces its tasks are in.
+    pub users: Users,
     /// Process ids that the job does not get to see: the supervisor's.
     pub own_pids: [u32; 2],
 }
@@ -147,7 +150,7 @@ impl Job {
     /// Notes that a change was refused.
     pub fn refused(&self, call: &'static str, errno: Errno, path: Vec<u8>) -> Errno {
         if matches!(errno, Errno::EROFS | Errno::EXDEV | Errno::EBUSY) {
-            self.counters.refuse(Refusal { call, errno, path });
+            self.counters.refuse(Refusal { call, errno, path, why: None });
         }
         errno
     }

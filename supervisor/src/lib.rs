@@ -34,3 +34,4 @@ mod sys;
 mod table;
 mod title;
 mod twin;
+mod users;

@@ -43,10 +43,11 @@ pub fn lines(job: &Job, outcome: &Outcome) -> String {
         for (refusal, times) in c.refusals().iter().take(SHOWN) {
             let _ = writeln!(
                 out,
-                "    {} {}: {}{}",
+                "    {} {}: {}{}{}",
                 refusal.call,
                 printable(&refusal.path),
                 refusal.errno,
+                refusal.why.map_or(String::new(), |why| format!(" ({why})")),
                 if *times > 1 { format!(" ({times} times)") } else { String::new() }
             );
         }
@@ -91,6 +92,7 @@ pub fn json(job: &Job, outcome: &Outcome) -> String {
                 "call": r.call,
                 "errno": r.errno.to_string(),
                 "path": printable(&r.path),
+                "why": r.why,
                 "times": times,
             })
         })

@@ -141,6 +141,11 @@ pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
         H::Lacking { at, follow, errno } => lacking(call, at, follow, errno),
         H::Process { pid, act } => process::handle(call, pid, act),
         H::Lease => lease::handle(call),
+        H::Deny(errno, path) => Err(deny(call, errno, path)),
+        H::Unshare => {
+            call.job.users.expect_foreign();
+            Ok(Verdict::CONTINUE)
+        }
         H::Refuse(e) => Ok(e.into()),
         // Decided in the filter.
         H::PrCtl => Ok(Verdict::CONTINUE),
@@ -149,6 +154,22 @@ pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
         Verdict::Answer(answer) => pending.answer(&answer),
         Verdict::Redirect(paths) => rewrite::redirect(call, pending, &paths),
     }
+}
+
+/// Notes why a call that would change what paths mean is refused.
+fn deny(call: &Call<'_>, errno: Errno, path: u8) -> Errno {
+    let mut buf = [0u8; PATH_MAX];
+    let path = match call.caller.args.get(usize::from(path)) {
+        Some(&address) => call.caller.read_path(address, &mut buf).unwrap_or_default(),
+        None => b"",
+    };
+    call.job.counters.refuse(crate::counters::Refusal {
+        call: call.row.name,
+        errno,
+        path: path.to_vec(),
+        why: Some("in a job with mounts paths keep their meaning"),
+    });
+    errno
 }
 
 /// Counts a call of a job without mounts.

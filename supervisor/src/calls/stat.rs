@@ -66,7 +66,7 @@ pub fn by_descriptor(call: &Call<'_>, layout: StatLayout) -> Result<Verdict, Err
 fn give(call: &Call<'_>, node: NodeRef, buf: u8, layout: StatLayout) -> Result<Verdict, Errno> {
     let attr = call.job.attr(node)?;
     let address = call.caller.arg(buf);
-    let (uid, gid) = (call.job.uid, call.job.gid);
+    let (uid, gid) = call.job.users.shown(call.caller, call.job.uid, call.job.gid);
     match layout {
         StatLayout::Narrow => return Err(Errno::EOVERFLOW),
         // i386's own `struct stat` is the narrow one.

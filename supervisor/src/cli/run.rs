@@ -11,6 +11,7 @@ use crate::private::Private;
 use crate::read_only::ReadOnly;
 use crate::resolve::real_dirs::{Identity, RealDirs};
 use crate::twin::Twins;
+use crate::users::Users;
 use crate::{summary, sys};
 use std::fs::File;
 use std::io::Write;
@@ -120,6 +121,7 @@ pub fn job(cli: &Cli, specs: &[MountSpec]) -> Result<Job, Complaint> {
         proc: File::open("/proc").map_err(|e| os("opening /proc", e))?,
         // Never 0 or all ones: what an int argument extends to by itself.
         exec_cookie: u32::from_ne_bytes(cookie) | 0x0001_0000 & !0x8000_0000,
+        users: Users::new().map_err(|e| os("reading /proc/self/ns/user", e))?,
         expected: std::sync::Mutex::default(),
         own_pids: [std::process::id(); 2],
     })

@@ -32,7 +32,11 @@ fn every_row_gets_its_verdict() {
             let Some(nr) = row.number(arch) else { continue };
             let want = match row.handler {
                 Handler::Refuse(e) => errno(e),
-                Handler::Ioctl | Handler::PrCtl | Handler::Lease | Handler::Process { .. } => ALLOW,
+                Handler::Ioctl
+                | Handler::PrCtl
+                | Handler::Lease
+                | Handler::Unshare
+                | Handler::Process { .. } => ALLOW,
                 _ => NOTIFY,
             };
             assert_eq!(verdict(&program, arch, nr, [0; 6]), want, "{} on {arch:?}", row.name);
@@ -156,6 +160,21 @@ fn processes_are_asked_about_where_the_number_may_be_the_supervisors() {
 }
 
 #[test]
+fn only_a_new_user_namespace_is_asked_for() {
+    let program = compile(&all());
+    for (flags, want) in [
+        (0x1000_0000, NOTIFY),
+        (0x1002_0400, NOTIFY),
+        (0x0002_0000, ALLOW),
+        (0x2000_0600, ALLOW),
+        (0, ALLOW),
+    ] {
+        let args = [flags, 0, 0, 0, 0, 0];
+        assert_eq!(verdict(&program, Arch::X86_64, 272, args), want, "unshare({flags:#x})");
+    }
+}
+
+#[test]
 fn a_job_without_mounts_and_probes_is_not_asked_about_look_ups() {
     let needs = Needs { mounts: false, probes: false, ..all() };
     let program = compile(&needs);
@@ -194,6 +213,7 @@ fn verdicts_agree_with_seccompiler() {
                 Handler::Ioctl
                     | Handler::PrCtl
                     | Handler::Lease
+                    | Handler::Unshare
                     | Handler::Process { .. }
                     | Handler::Refuse(_)
             ),

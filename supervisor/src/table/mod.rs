@@ -169,6 +169,11 @@ pub enum Handler {
     Process { pid: u8, act: Act },
     /// fcntl: only `F_SETLEASE` is asked for.
     Lease,
+    /// unshare: only a new user namespace is asked for, and noted.
+    Unshare,
+    /// Refused whatever its arguments, and the summary says why. The argument is the path that it
+    /// is told with.
+    Deny(Errno, u8),
     /// Refused whatever its arguments, by the filter alone; no notification.
     Refuse(Errno),
 }

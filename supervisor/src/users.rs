@@ -1,0 +1,117 @@
+//! User namespaces: whose a projected file is, in the ids that the caller knows, and how far its
+//! capabilities reach.
+//!
+//! A task in a user namespace of its own (unshare -U, rootless containers, sandboxes) sees every
+//! owner through the namespace's map, and what is not in the map as the overflow id. Jobs hardly
+//! ever have such tasks, so nobody is asked before the first is seen: at an unshare, or at a
+//! task's first call.
+
+use crate::caller::Caller;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// What is known of the job's user namespaces.
+pub struct Users {
+    /// The supervisor's own, as its link in /proc says.
+    own: PathBuf,
+    /// Some task may be in another one.
+    any_foreign: AtomicBool,
+}
+
+impl Users {
+    /// The supervisor's own namespace, and no other yet.
+    pub fn new() -> std::io::Result<Users> {
+        let own = std::fs::read_link("/proc/self/ns/user")?;
+        Ok(Users { own, any_foreign: AtomicBool::new(false) })
+    }
+
+    /// A task is about to make itself a namespace.
+    pub fn expect_foreign(&self) {
+        self.any_foreign.store(true, Relaxed);
+    }
+
+    /// A task is seen for the first time.
+    pub fn see(&self, tid: i32) {
+        if !self.any_foreign.load(Relaxed) && self.differs(tid) {
+            self.expect_foreign();
+        }
+    }
+
+    fn differs(&self, tid: i32) -> bool {
+        // Unreadable: gone, or shut off from us; then nothing can be said of it anyway.
+        std::fs::read_link(format!("/proc/{tid}/ns/user")).is_ok_and(|theirs| theirs != self.own)
+    }
+
+    /// Is the caller in another user namespace than the supervisor?
+    pub fn is_foreign(&self, caller: &Caller<'_>) -> bool {
+        self.any_foreign.load(Relaxed) && self.differs(caller.tid)
+    }
+
+    /// An owner as the caller sees it.
+    pub fn shown(&self, caller: &Caller<'_>, uid: u32, gid: u32) -> (u32, u32) {
+        if !self.is_foreign(caller) {
+            return (uid, gid);
+        }
+        let id = |map, overflow, id| mapped(caller, map, id).unwrap_or_else(|| number(overflow));
+        (
+            id("uid_map", "/proc/sys/kernel/overflowuid", uid),
+            id("gid_map", "/proc/sys/kernel/overflowgid", gid),
+        )
+    }
+
+    /// Do the caller's capabilities reach a file with this owner? (privileged_wrt_inode_uidgid)
+    pub fn reach(&self, caller: &Caller<'_>, uid: u32, gid: u32) -> bool {
+        !self.is_foreign(caller)
+            || (mapped(caller, "uid_map", uid).is_some()
+                && mapped(caller, "gid_map", gid).is_some())
+    }
+}
+
+/// What one of our ids is called in the caller's namespace.
+fn mapped(caller: &Caller<'_>, map: &str, id: u32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{}/{map}", caller.tid)).ok()?;
+    look_up(&text, id)
+}
+
+/// Looks an id up in a map: lines of (first inside, first outside, how many).
+fn look_up(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (inside, outside, count) =
+            (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let offset = id.checked_sub(outside).filter(|&offset| offset < count)?;
+        inside.checked_add(offset)
+    })
+}
+
+/// The overflow id, 65534 unless somebody changed it.
+fn number(file: &str) -> u32 {
+    std::fs::read_to_string(file).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(65534)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_looked_up_in_a_map() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(look_up(map, 1000), Some(0));
+        assert_eq!(look_up(map, 100_000), Some(1));
+        assert_eq!(look_up(map, 165_535), Some(65_536));
+        for outside in [0, 999, 1001, 165_536, u32::MAX] {
+            assert_eq!(look_up(map, outside), None, "{outside}");
+        }
+        assert_eq!(look_up("", 0), None);
+        assert_eq!(look_up("         0          0 4294967295\n", 7), Some(7));
+    }
+
+    #[test]
+    fn nobody_is_foreign_at_first() {
+        let users = Users::new().expect("/proc");
+        users.see(i32::try_from(std::process::id()).expect("a process id"));
+        assert!(!users.any_foreign.load(Relaxed));
+        users.see(-1);
+        assert!(!users.any_foreign.load(Relaxed), "a task that is gone");
+    }
+}
