@@ -7,12 +7,13 @@
 use crate::calls::Call;
 use crate::held::{Held, HoldError, Number};
 use crate::listener::{Answer, Pending};
-use crate::table::Arch;
+use crate::table::{Arch, Handler};
 use nix::sys::uio::{RemoteIoVec, process_vm_writev};
 use nix::unistd::Pid;
+use std::ffi::OsStr;
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use vrift_policy::Errno;
 
 const PAGE: usize = 4096;
@@ -99,9 +100,23 @@ fn with_paths(call: &Call<'_>, held: &mut Held, paths: &[(u8, Vec<u8>)]) -> Resu
     for (argument, offset) in places {
         args[usize::from(argument)] = page.address + offset;
     }
-    let outcome = held.call(call.caller.nr, args, true)?;
+    let outcome = held.call(call.caller.nr, args, may_take_long(call, paths))?;
     page.unmap(held, arch)?;
     Ok(outcome)
+}
+
+/// May the call wait for somebody, so that signals have to get through to it? To all others they
+/// do not: in a storm of signals one would always be waiting already when the call begins, and
+/// send it back to its start for ever.
+fn may_take_long(call: &Call<'_>, paths: &[(u8, Vec<u8>)]) -> bool {
+    match call.row.handler {
+        // A fifo waits for its other end, a device for what it likes.
+        Handler::Open(_) => paths.iter().any(|(_, path)| {
+            std::fs::metadata(OsStr::from_bytes(path)).is_ok_and(|m| !m.is_file() && !m.is_dir())
+        }),
+        Handler::Socket(_) | Handler::SocketCall => true,
+        _ => false,
+    }
 }
 
 /// A page of our own in a held task's memory.
