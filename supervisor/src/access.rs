@@ -8,6 +8,7 @@
 
 use crate::caller::Caller;
 use crate::job::Job;
+use crate::sys::proc::capabilities;
 use std::os::unix::ffi::OsStrExt;
 use vrift_projection::Attr;
 use vrift_store::NodeKind;
@@ -40,7 +41,7 @@ fn overrides(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
     const DAC_OVERRIDE: u64 = 1 << 1;
     const DAC_READ_SEARCH: u64 = 1 << 2;
     let directory = attr.kind == NodeKind::Directory;
-    let capabilities = caller.capabilities().unwrap_or(0);
+    let capabilities = capabilities(&caller.tid.to_string()).unwrap_or(0);
     // Everything but running a file that nobody may run.
     let all = want & EXECUTE == 0 || directory || attr.mode & 0o111 != 0;
     let reads = want & WRITE == 0 && (want & EXECUTE == 0 || directory);

@@ -172,13 +172,6 @@ impl Caller<'_> {
         Errno::EACCES
     }
 
-    /// The effective capabilities, a bit for each.
-    pub fn capabilities(&self) -> Option<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.tid)).ok()?;
-        let line = text.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
-        u64::from_str_radix(line.trim(), 16).ok()
-    }
-
     /// The numbers of one line of `/proc/TID/status`, such as `Uid:` or `Tgid:`.
     pub fn status_line(&self, key: &str) -> Option<Vec<u32>> {
         let text = std::fs::read(format!("/proc/{}/status", self.tid)).ok()?;

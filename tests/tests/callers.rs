@@ -200,6 +200,39 @@ mod tests {
         as_over_a_bind_mount(name, &world, &p, &["/bin/sh", "-c", &lines]);
     }
 
+    /// As in most containers.
+    #[test]
+    fn root_without_the_right_to_trace_anybody() {
+        let name = "root_without_the_right_to_trace_anybody";
+        if !is_root() {
+            return;
+        }
+        let program = need!(name, guest("dumpable", Guest::Dynamic));
+        let world = World::new();
+        world.file("src/file", "storm\n");
+        world.dir("src/sub");
+        fs::copy(
+            guest("self", Guest::Dynamic).expect("the plain compiler"),
+            world.path("src/prog"),
+        )
+        .expect("prog");
+        world.ingest(world.path("src"), "t");
+        let p = world.path("p");
+        let mount = format!("{}=t", p.display());
+        let powers = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-all"].map(OsStr::new);
+        let trace = binaries::vrift_trace();
+        let job = [trace.as_os_str(), "--quiet".as_ref(), "-m".as_ref()].into_iter().chain([
+            OsStr::new(&mount),
+            program.as_os_str(),
+            p.as_os_str(),
+        ]);
+        let got = world.native(powers.into_iter().chain(job)).run().ok();
+        let argv = [program.as_os_str(), p.as_os_str()];
+        let kernel = need!(name, oracle::bound(&world, &world.path("src"), &p, argv)).run().ok();
+        // That the flag is not cleared is what makes the rest right.
+        assert_eq!(got.out(), kernel.out().replace("dumpable=0", "dumpable=1"), "{got}");
+    }
+
     #[test]
     fn a_program_that_its_user_may_not_read() {
         let name = "a_program_that_its_user_may_not_read";

@@ -26,6 +26,9 @@ use vrift_store::Store;
 /// The policy that is used when none is named.
 const DEFAULT_POLICY: &str = "vrift.toml";
 
+/// The right to look into any task, as a bit.
+const CAP_SYS_PTRACE: u64 = 1 << 19;
+
 /// Runs the command of the command line.
 pub fn run(cli: &Cli) -> Result<u8, Complaint> {
     let policy = policy(cli)?;
@@ -235,7 +238,8 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
             vrift_policy::Compat32::Enosys => Compat32::Enosys,
             vrift_policy::Compat32::Allow => Compat32::Allow,
         },
-        unprivileged: job.uid != 0,
+        // Root has it not everywhere: containers take it away by default.
+        unprivileged: sys::proc::capabilities("self").is_none_or(|c| c & CAP_SYS_PTRACE == 0),
         exec_cookie: job.exec_cookie,
         // Known when they are there.
         own_pids: [0; 2],

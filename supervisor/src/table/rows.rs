@@ -230,7 +230,7 @@ pub static ROWS: &[Row] = &[
     row("io_uring_register", [427, 427, 427], Refuse(Errno::ENOSYS), IoUring,
         "ENOSYS"),
     row("prctl", [157, 167, 172], PrCtl, Unprivileged,
-        "PR_SET_DUMPABLE 0 answers 0 and does nothing, unless root supervises: the task stays readable"),
+        "PR_SET_DUMPABLE 0 answers 0 and does nothing, unless the supervisor has CAP_SYS_PTRACE: the task stays readable"),
     row("acct", [163, 89, 51], Refuse(Errno::EPERM), Mounts,
         "EPERM"),
     row("swapon", [167, 224, 87], Refuse(Errno::EPERM), Mounts,
