@@ -37,9 +37,28 @@ impl From<OsErrno> for HoldError {
     }
 }
 
-/// A task that the calling thread traces, until this is dropped.
-struct Attached {
+/// A task that the calling thread traces, until this is dropped. It still waits for its answer.
+pub struct Attached {
     tid: i32,
+}
+
+impl Attached {
+    /// Attaches to the task behind `pending`, which is given back.
+    pub fn to(tid: i32, pending: Pending<'_>) -> Result<(Attached, Pending<'_>), HoldError> {
+        if let Err(errno) = seize(tid, &pending) {
+            let tracer = tracer_of(tid).filter(|t| *t != 0);
+            // EPERM is also what ptrace says of a task that is just ending.
+            let gone = errno == OsErrno::ESRCH || !pending.still_valid();
+            pending.answer(&crate::listener::Answer::Fail(Errno::EPERM));
+            return Err(if gone { HoldError::Gone } else { HoldError::Refused { errno, tracer } });
+        }
+        let attached = Attached { tid };
+        if !pending.still_valid() {
+            // The id belongs to another task now, which is let go.
+            return Err(HoldError::Gone);
+        }
+        Ok((attached, pending))
+    }
 }
 
 impl Drop for Attached {
@@ -88,18 +107,13 @@ pub enum ExecEnd {
 impl Held {
     /// Takes hold of the task behind `pending`.
     pub fn take(tid: i32, arch: Arch, pending: Pending<'_>) -> Result<Held, HoldError> {
-        if let Err(errno) = seize(tid, &pending) {
-            let tracer = tracer_of(tid).filter(|t| *t != 0);
-            // EPERM is also what ptrace says of a task that is just ending.
-            let gone = errno == OsErrno::ESRCH || !pending.still_valid();
-            pending.answer(&crate::listener::Answer::Fail(Errno::EPERM));
-            return Err(if gone { HoldError::Gone } else { HoldError::Refused { errno, tracer } });
-        }
-        let attached = Attached { tid };
-        if !pending.still_valid() {
-            // The id belongs to another task now, which is let go.
-            return Err(HoldError::Gone);
-        }
+        let (attached, pending) = Attached::to(tid, pending)?;
+        Held::stop(attached, arch, pending)
+    }
+
+    /// Sends a task that is attached to back to the start of its call, where it stops.
+    pub fn stop(attached: Attached, arch: Arch, pending: Pending<'_>) -> Result<Held, HoldError> {
+        let tid = attached.tid;
         if let Err(e) = trace::interrupt(tid) {
             pending.answer(&crate::listener::Answer::Fail(Errno::EIO));
             return Err(e.into());

@@ -5,7 +5,7 @@
 //! with the real path in a page that is mapped into the task for that one call.
 
 use crate::calls::Call;
-use crate::held::{Held, HoldError, Number};
+use crate::held::{Attached, Held, HoldError, Number};
 use crate::listener::{Answer, Pending};
 use crate::table::{Arch, Handler};
 use nix::sys::uio::{RemoteIoVec, process_vm_writev};
@@ -22,33 +22,44 @@ const PAGE: usize = 4096;
 /// into chdir of the directory's own path.
 pub fn change_directory(call: &Call<'_>, pending: Pending<'_>, fd: BorrowedFd<'_>) {
     let arch = call.caller.arch;
-    let done = match pending.lend(fd) {
-        Ok(lent) => Held::take(call.caller.tid, arch, pending).and_then(|mut held| {
-            let fd = u64::from(lent.unsigned_abs());
-            let moved = held.call(Number::FChDir.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
-            held.call(Number::Close.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
-            held.finish(moved)
-        }),
-        // The call is notified again.
-        Err(Errno::EMFILE) => call.pool.while_waiting(|| {
-            let path = path_of(fd)?;
-            let mut held = Held::take(call.caller.tid, arch, pending)?;
-            let moved = match Page::map(&mut held, arch, &path)? {
-                Err(error) => error,
-                Ok(page) => {
-                    call.job.expect(call.caller.tid, page.address);
-                    let args = [page.address, 0, 0, 0, 0, 0];
-                    let moved = held.call(call.caller.nr, args, false)?;
-                    call.job.expected(call.caller.tid, page.address);
-                    page.unmap(&mut held, arch)?;
-                    moved
-                }
-            };
-            held.finish(without_descriptor(call, moved))
-        }),
-        Err(e) => return pending.answer(&Answer::Fail(e)),
-    };
+    let done = Attached::to(call.caller.tid, pending).and_then(|(attached, pending)| {
+        match pending.lend(fd) {
+            Ok(lent) => {
+                let mut held = Held::stop(attached, arch, pending)?;
+                let fd = u64::from(lent.unsigned_abs());
+                let moved = held.call(Number::FChDir.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
+                held.call(Number::Close.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
+                held.finish(moved)
+            }
+            // The call is notified again.
+            Err(Errno::EMFILE) => call.pool.while_waiting(|| {
+                let mut held = Held::stop(attached, arch, pending)?;
+                let moved = change_by_path(call, &mut held, fd)?;
+                held.finish(without_descriptor(call, moved))
+            }),
+            Err(e) => {
+                // Answered before it is let go: until then it does not stop.
+                pending.answer(&Answer::Fail(e));
+                drop(attached);
+                Ok(())
+            }
+        }
+    });
     report(call, &done);
+}
+
+/// The task makes chdir of the directory's own path.
+fn change_by_path(call: &Call<'_>, held: &mut Held, fd: BorrowedFd<'_>) -> Result<i64, HoldError> {
+    let arch = call.caller.arch;
+    let page = match Page::map(held, arch, &path_of(fd)?)? {
+        Ok(page) => page,
+        Err(error) => return Ok(error),
+    };
+    call.job.expect(call.caller.tid, page.address);
+    let moved = held.call(call.caller.nr, [page.address, 0, 0, 0, 0, 0], false);
+    call.job.expected(call.caller.tid, page.address);
+    page.unmap(held, arch)?;
+    moved
 }
 
 /// The absolute path of one of our own descriptors.

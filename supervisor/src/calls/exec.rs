@@ -6,7 +6,7 @@
 
 use super::chain::{Plan, plan};
 use super::{AT_EMPTY_PATH, Call};
-use crate::held::{ExecEnd, Held, HoldError, Number};
+use crate::held::{Attached, ExecEnd, Held, HoldError, Number};
 use crate::job::Job;
 use crate::listener::{Answer, Pending};
 use crate::resolve::AT_FDCWD;
@@ -28,31 +28,46 @@ pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
         Ok(None) => return pending.answer(&Answer::Continue),
         Err(e) => return pending.answer(&Answer::Fail(e)),
     };
-    let lent = match pending.lend(plan.file.as_fd()) {
-        Ok(number) => Some(number),
-        Err(Errno::EMFILE) => None,
-        Err(e) => return pending.answer(&Answer::Fail(e)),
-    };
-    let arch = call.caller.arch;
-    let done = call.pool.while_waiting(|| {
-        let mut held = Held::take(call.caller.tid, arch, pending)?;
-        let end = match lent {
-            Some(fd) => by_descriptor(call, &mut held, &plan, fd, usize::from(at))?,
-            None => by_path(call, &mut held, &plan, usize::from(at))?,
-        };
-        match end {
-            ExecEnd::Failed(result) => held.finish(result),
-            ExecEnd::Loaded => {
-                arrange(call.job, &mut held, &plan)?;
-                held.release()
+    let done = Attached::to(call.caller.tid, pending).and_then(|(attached, pending)| {
+        let lent = match pending.lend(plan.file.as_fd()) {
+            Ok(number) => Some(number),
+            Err(Errno::EMFILE) => None,
+            Err(e) => {
+                // Answered before it is let go: until then it does not stop.
+                pending.answer(&Answer::Fail(e));
+                drop(attached);
+                return Ok(());
             }
-        }
+        };
+        call.pool.while_waiting(|| run(call, &plan, usize::from(at), lent, attached, pending))
     });
     rewrite::report(call, &done);
 }
 
-/// The task executes the file behind the descriptor that it was lent. The path that its call
-/// names is argument `first`.
+/// Makes the task execute what was planned. The path that its call names is argument `first`.
+fn run(
+    call: &Call<'_>,
+    plan: &Plan,
+    first: usize,
+    lent: Option<i32>,
+    attached: Attached,
+    pending: Pending<'_>,
+) -> Result<(), HoldError> {
+    let mut held = Held::stop(attached, call.caller.arch, pending)?;
+    let end = match lent {
+        Some(fd) => by_descriptor(call, &mut held, plan, fd, first)?,
+        None => by_path(call, &mut held, plan, first)?,
+    };
+    match end {
+        ExecEnd::Failed(result) => held.finish(result),
+        ExecEnd::Loaded => {
+            arrange(call.job, &mut held, plan)?;
+            held.release()
+        }
+    }
+}
+
+/// The task executes the file behind the descriptor that it was lent.
 fn by_descriptor(
     call: &Call<'_>,
     held: &mut Held,
