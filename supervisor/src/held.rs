@@ -251,6 +251,13 @@ impl Held {
     pub fn finish(mut self, value: i64) -> Result<(), HoldError> {
         let mut regs = self.saved;
         let restarts = (-516..=-512).contains(&value);
+        // aarch64 keeps the first argument of the last call where no tracer can reach it, and
+        // restarts with that: so the last call is one that has the task's own there.
+        #[cfg(target_arch = "aarch64")]
+        if restarts {
+            let own = [regs.regs[0], 0, 0, 0, 0, 0];
+            self.call(Number::GetPid.on(self.arch), own, false)?;
+        }
         set_outcome(&mut regs, value, restarts);
         trace::set_registers(self.tid, &regs)?;
         trace::set_signal_mask(self.tid, self.mask)?;
@@ -375,6 +382,9 @@ pub enum Number {
     ExecVeAt,
     /// prctl.
     PrCtl,
+    /// getpid, which looks at no argument.
+    #[cfg(target_arch = "aarch64")]
+    GetPid,
 }
 
 impl Number {
@@ -399,6 +409,8 @@ impl Number {
             (Number::PrCtl, Arch::X86_64) => 157,
             (Number::PrCtl, Arch::Aarch64) => 167,
             (Number::PrCtl, Arch::I386) => 172,
+            #[cfg(target_arch = "aarch64")]
+            (Number::GetPid, _) => 172,
         }
     }
 }
@@ -447,14 +459,12 @@ fn set_outcome(regs: &mut Registers, value: i64, restarts: bool) {
     }
 }
 
-/// As on x86_64, with x8 for the number and four-byte instructions; the kernel keeps the
-/// original first argument itself and restores it at a restart, so the first call is made by
-/// repeating the instruction too.
+/// As on x86_64, with x8 for the number. Here do_signal() of arch/arm64/kernel/signal.c has sent
+/// the task back to its instruction before the stop, so that is where every call is made from.
 #[cfg(target_arch = "aarch64")]
 fn set_call(regs: &mut Registers, nr: i32, args: [u64; 6], _fresh: bool, _arch: Arch) {
     regs.regs[..6].copy_from_slice(&args);
     regs.regs[8] = u64::from(nr.unsigned_abs());
-    regs.pc -= 4;
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -467,7 +477,9 @@ fn result(regs: &Registers, _arch: Arch) -> i64 {
     regs.regs[0].cast_signed()
 }
 
+/// The result, behind the instruction (of four bytes).
 #[cfg(target_arch = "aarch64")]
 fn set_outcome(regs: &mut Registers, value: i64, _restarts: bool) {
     regs.regs[0] = value.cast_unsigned();
+    regs.pc += 4;
 }
