@@ -83,7 +83,9 @@ pub fn guest(name: &str, how: Guest) -> Result<PathBuf, String> {
     compile(name, compiler, &args, how == Guest::Dynamic)
 }
 
-/// Compiles with `compiler ARGS -o CACHED/NAME` unless the cache has it.
+/// Compiles with `compiler ARGS -o CACHED/NAME` unless the cache has it. `VRIFT_TEST_CC` is called
+/// in the place of `cc`: the cache can be filled for another machine (see `examples/prebuild.rs`),
+/// which needs the same sources for that, wherever they are, and no compiler.
 ///
 /// # Errors
 /// When the compiler is missing, or fails and `must` isn't set.
@@ -91,7 +93,6 @@ pub fn guest(name: &str, how: Guest) -> Result<PathBuf, String> {
 /// # Panics
 /// When it fails and `must` is set, or the sources can't be read.
 pub fn compile(name: &str, compiler: &str, args: &[String], must: bool) -> Result<PathBuf, String> {
-    let compiler_path = program(compiler)?;
     let mut key = blake3::Hasher::new();
     let mut sources: Vec<_> = fs::read_dir(fixtures().join("guests"))
         .unwrap_or_else(|e| panic!("{}: {e}", fixtures().display()))
@@ -103,12 +104,22 @@ pub fn compile(name: &str, compiler: &str, args: &[String], must: bool) -> Resul
     for source in &sources {
         key.update(&fs::read(source).expect("guest source"));
     }
-    key.update(format!("{name} {compiler} {args:?}").as_bytes());
+    let here = |arg: &String| {
+        arg.replace(&*cache().to_string_lossy(), "CACHE")
+            .replace(&*fixtures().to_string_lossy(), "FIXTURES")
+    };
+    let spelled: Vec<String> = args.iter().map(here).collect();
+    key.update(format!("{name} {compiler} {spelled:?}").as_bytes());
     let home = cache().join("guests").join(&key.finalize().to_hex()[..20]);
     let built = home.join(name);
     if built.exists() {
         return Ok(built);
     }
+    let compiler_path = match std::env::var_os("VRIFT_TEST_CC") {
+        Some(other) if compiler == "cc" => PathBuf::from(other),
+        Some(other) => return Err(format!("{} is no {compiler}", other.display())),
+        None => program(compiler)?,
+    };
     fs::create_dir_all(&home).expect("guest cache");
     // Built aside and renamed: tests run at once, and none may see half a program.
     let aside = tempfile::Builder::new().prefix(".build-").tempdir_in(&home).expect("guest cache");
@@ -129,6 +140,33 @@ pub fn compile(name: &str, compiler: &str, args: &[String], must: bool) -> Resul
     }
     fs::rename(&temporary, &built).expect("guest cache");
     Ok(built)
+}
+
+/// A program that is linked with a library of its own by `$ORIGIN/lib`, that library, and a plugin
+/// that it can load: `origin_main`, `liborigin.so`, `plugin.so`.
+///
+/// # Errors
+/// When there is no compiler.
+///
+/// # Panics
+/// When there is one and it refuses.
+pub fn origin() -> Result<[PathBuf; 3], String> {
+    let file = |name: &str| fixtures().join("guests").join(name).display().to_string();
+    let build = |name: &str, flags: &[&str]| {
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        compile(name, "cc", &flags, true)
+    };
+    let source = file("origin_lib.c");
+    let shared = ["-shared", "-fPIC", "-Wl,-soname,liborigin.so", &source];
+    let library = build("liborigin.so", &shared)?;
+    let says = "-DSAYS=\"plugin speaking\"";
+    let plugin = build("plugin.so", &["-shared", "-fPIC", says, &source])?;
+    let at = format!("-L{}", library.parent().expect("cache").display());
+    let main = build(
+        "origin_main",
+        &[&file("origin_main.c"), "-Wl,-rpath,$ORIGIN/lib", &at, "-lorigin", "-ldl"],
+    )?;
+    Ok([main, library, plugin])
 }
 
 /// The static Go guest.

@@ -18,6 +18,20 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 /// The variable that marks all processes of one job, whatever they make of their parents.
 pub const MARK: &str = "VRIFT_TEST_MARK";
 
+/// By how much time limits are multiplied: an emulated machine is 20 times slower than a real one.
+///
+/// # Panics
+/// When `VRIFT_TEST_PATIENCE` is no whole number above zero.
+pub fn patience() -> u32 {
+    std::env::var("VRIFT_TEST_PATIENCE").map_or(1, |factor| {
+        factor
+            .parse()
+            .ok()
+            .filter(|f| *f > 0)
+            .unwrap_or_else(|| panic!("VRIFT_TEST_PATIENCE={factor}"))
+    })
+}
+
 /// A command about to be run.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -51,7 +65,7 @@ impl Job {
             env: Vec::new(),
             cwd: None,
             stdin: Vec::new(),
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_secs(60) * patience(),
         }
     }
 
@@ -90,10 +104,10 @@ impl Job {
         self
     }
 
-    /// How long it may take (default: a minute).
+    /// How long it may take (default: a minute), on a machine that isn't slow.
     #[must_use]
     pub fn timeout(mut self, seconds: u64) -> Self {
-        self.timeout = Duration::from_secs(seconds);
+        self.timeout = Duration::from_secs(seconds) * patience();
         self
     }
 
@@ -173,7 +187,7 @@ impl Job {
     /// What a pipe brought. A process that outlives its job and holds the pipe would keep
     /// the test here for ever, so it gets a few seconds.
     fn collect(&self, pipe: JoinHandle<Vec<u8>>, mark: &str) -> Vec<u8> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(5) * patience();
         while !pipe.is_finished() {
             if Instant::now() > deadline {
                 let picture = hang::picture(mark);
@@ -197,7 +211,7 @@ pub fn new_mark() -> String {
 /// # Panics
 /// When one is.
 pub fn expect_no_leftovers(mark: &str, command: &str) {
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + Duration::from_secs(2) * patience();
     while hang::any(mark) {
         if Instant::now() > deadline {
             let picture = hang::picture(mark);

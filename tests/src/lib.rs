@@ -13,6 +13,8 @@
 //! - `VRIFT_BIN_DIR`: where `vrift` and `vrift-trace` are; without it they are built by cargo.
 //! - `VRIFT_FIXTURES`: where the guest programs' sources are (default: `fixtures/` beside this crate).
 //! - `VRIFT_TEST_CACHE`: where compiled guests and downloaded sources are kept.
+//! - `VRIFT_TEST_CC`: the compiler that guests are built with instead of `cc`.
+//! - `VRIFT_TEST_PATIENCE`: by how much every time limit is multiplied, for slow machines.
 //! - `VRIFT_SKIPPED`: a file to which the names of skipped tests are appended.
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,6 @@
 //! A command on a terminal of its own, for what only terminals have: Ctrl-C, job control.
 
+use crate::job::patience;
 use crate::job::{MARK, PATH, expect_no_leftovers, new_mark};
 use crate::{hang, skip};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -88,7 +89,7 @@ impl Terminal {
     /// # Panics
     /// When it isn't within ten seconds.
     pub fn wait_for(&mut self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10) * patience();
         while !self.seen().contains(text) {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.bytes.recv_timeout(left) {
@@ -111,7 +112,7 @@ impl Terminal {
     /// # Panics
     /// When the end doesn't come within ten seconds, or a process is left behind.
     pub fn finish(mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10) * patience();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 break status;

@@ -183,42 +183,7 @@ mod tests {
         let name = "origin_finds_the_projected_library_and_dlopen_a_projected_plugin";
         let world = World::new();
         let (source, p) = (world.dir("src"), world.path("p"));
-        let file = |name: &str| guests::fixtures().join("guests").join(name).display().to_string();
-        let flags = |rest: &[&str]| rest.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let lib = need!(
-            name,
-            compile(
-                "liborigin.so",
-                "cc",
-                &flags(&["-shared", "-fPIC", "-Wl,-soname,liborigin.so", &file("origin_lib.c")]),
-                true
-            )
-        );
-        let plugin = need!(
-            name,
-            compile(
-                "plugin.so",
-                "cc",
-                &flags(&["-shared", "-fPIC", "-DSAYS=\"plugin speaking\"", &file("origin_lib.c")]),
-                true
-            )
-        );
-        let dir = lib.parent().expect("cache").display().to_string();
-        let main = need!(
-            name,
-            compile(
-                "origin_main",
-                "cc",
-                &flags(&[
-                    &file("origin_main.c"),
-                    "-Wl,-rpath,$ORIGIN/lib",
-                    &format!("-L{dir}"),
-                    "-lorigin",
-                    "-ldl"
-                ]),
-                true
-            )
-        );
+        let [main, lib, plugin] = need!(name, guests::origin());
         install(&main, &source.join("app/main"));
         install(&lib, &source.join("app/lib/liborigin.so"));
         install(&plugin, &source.join("plugins/plugin.so"));
