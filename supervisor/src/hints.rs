@@ -8,7 +8,7 @@
 
 use crate::sys::process::same_description;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use vrift_projection::NodeRef;
 use vrift_store::Hash;
 
@@ -28,23 +28,32 @@ pub struct Hints {
     by_blob: Mutex<HashMap<Hash, VecDeque<Opening>>>,
 }
 
-impl Hints {
+/// The openings, while nobody else can ask for them.
+pub struct Openings<'h>(MutexGuard<'h, HashMap<Hash, VecDeque<Opening>>>);
+
+impl Openings<'_> {
     /// Task `tid` got descriptor `fd` for `node`.
-    pub fn note(&self, hash: &Hash, tid: i32, fd: i32, node: NodeRef) {
-        let mut map = self.by_blob.lock().unwrap_or_else(PoisonError::into_inner);
-        let openings = map.entry(*hash).or_default();
+    pub fn note(&mut self, hash: &Hash, tid: i32, fd: i32, node: NodeRef) {
+        let openings = self.0.entry(*hash).or_default();
         openings.retain(|o| o.tid != tid || o.fd != fd);
         if openings.len() == KEPT {
             openings.pop_back();
         }
         openings.push_front(Opening { tid, fd, node });
     }
+}
+
+impl Hints {
+    /// To note an opening; whoever asks meanwhile waits for it.
+    pub fn lock(&self) -> Openings<'_> {
+        Openings(self.by_blob.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 
     /// The path that descriptor `fd` of task `tid` was opened by.
     pub fn find(&self, hash: &Hash, tid: i32, fd: i32) -> Option<NodeRef> {
         let openings = {
-            let map = self.by_blob.lock().unwrap_or_else(PoisonError::into_inner);
-            map.get(hash)?.clone()
+            let map = self.lock();
+            map.0.get(hash)?.clone()
         };
         if let Some(o) = openings.iter().find(|o| o.tid == tid && o.fd == fd) {
             return Some(o.node);

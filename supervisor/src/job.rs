@@ -264,11 +264,9 @@ impl Job {
         Ok(Some(hinted.unwrap_or(first)))
     }
 
-    /// Remembers by which path a descriptor was opened, if its content has several.
-    pub fn remember(&self, tid: i32, fd: i32, node: NodeRef, hash: &Hash) {
-        if self.projection.by_blob(hash).nth(1).is_some() {
-            self.hints.note(hash, tid, fd, node);
-        }
+    /// Must be remembered by which path this content was opened: it has several?
+    pub fn has_several_paths(&self, hash: &Hash) -> bool {
+        self.projection.by_blob(hash).nth(1).is_some()
     }
 
     /// Opens a blob anew: a descriptor of its own position. Its content was hashed before.

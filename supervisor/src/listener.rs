@@ -123,23 +123,29 @@ impl Pending<'_> {
         }
     }
 
+    /// Must a descriptor be handed over and the call answered in one step? Where a signal may come
+    /// between two, the task would keep the descriptor and be told EINTR.
+    pub fn answers_in_one_step(&self) -> bool {
+        !self.listener.features.wait_killable
+    }
+
     /// Answers with a new descriptor in the caller's table. `before` is told its number before
-    /// the task goes on, where the kernel lets the two be separate steps; else right after.
+    /// the task goes on; in one step (see [`Self::answers_in_one_step`]) right after.
+    ///
+    /// In two steps the wake-up can be synchronous too, which is faster on more than one CPU.
     pub fn answer_descriptor(
         mut self,
         fd: BorrowedFd<'_>,
         close_on_exec: bool,
         before: impl FnOnce(i32),
     ) -> Result<(), Errno> {
-        // In two steps the wake-up is synchronous, which is faster on more than one CPU; but only
-        // where nothing but death can come between them.
-        let two_steps = self.listener.features.wait_killable && self.listener.features.sync_wake_up;
+        let in_one_step = self.answers_in_one_step();
         let listener = self.listener.fd();
-        match seccomp::add_descriptor(listener, self.id, fd, close_on_exec, !two_steps) {
+        match seccomp::add_descriptor(listener, self.id, fd, close_on_exec, in_one_step) {
             Ok(number) => {
                 before(number);
                 self.open = false;
-                if two_steps {
+                if !in_one_step {
                     self.send(i64::from(number), 0, 0);
                 }
                 Ok(())

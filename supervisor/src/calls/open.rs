@@ -35,11 +35,21 @@ pub fn handle(call: &Call<'_>, form: OpenForm, pending: Pending<'_>) {
         }
         Ok(Way::Opened(opened)) => {
             let tid = call.caller.tid;
+            let hints = &call.job.hints;
+            let noted = opened.blob.filter(|(_, hash)| call.job.has_several_paths(hash));
+            // In one step the task goes on before its descriptor's number is known here: what it
+            // asks about that must wait until it has been noted.
+            let mut locked =
+                (noted.is_some() && pending.answers_in_one_step()).then(|| hints.lock());
             let sent = pending.answer_descriptor(opened.fd.as_fd(), close_on_exec, |number| {
-                if let Some((node, hash)) = &opened.blob {
-                    call.job.remember(tid, number, *node, hash);
+                if let Some((node, hash)) = &noted {
+                    match &mut locked {
+                        Some(locked) => locked.note(hash, tid, number, *node),
+                        None => hints.lock().note(hash, tid, number, *node),
+                    }
                 }
             });
+            drop(locked);
             if let Err(e) = sent {
                 tracing::debug!("descriptor for task {tid} was not taken: {e}");
             }
