@@ -60,9 +60,9 @@ fn json(out: &mut impl Write) -> std::io::Result<()> {
                 "asked": asked(row),
                 "what": row.note,
                 "since": origin::since(row.name),
-                "refused": matches!(row.handler, Handler::Refuse(_)),
+                "refused": matches!(row.handler, Handler::Refuse(_) | Handler::Deny(..)),
                 "errno": match row.handler {
-                    Handler::Refuse(e) => Some(e.to_string()),
+                    Handler::Refuse(e) | Handler::Deny(e, _) => Some(e.to_string()),
                     _ => None,
                 },
                 "tested_by": origin::tested_by(row),

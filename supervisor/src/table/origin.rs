@@ -60,6 +60,8 @@ pub fn since(name: &str) -> Option<&'static str> {
 pub fn tested_by(row: &Row) -> &'static [&'static str] {
     match row.handler {
         Handler::Refuse(_) => &["numbers"],
+        Handler::Deny(..) => &["numbers", "callers"],
+        Handler::Unshare => &["callers"],
         Handler::PrCtl => &["identity"],
         Handler::Process { .. } | Handler::Lease => &["adversaries"],
         _ if row.number(Arch::X86_64).is_none() => &["numbers"],
