@@ -43,13 +43,24 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Attaches to the task behind `pending`, which is given back.
+    /// Attaches to the task behind `pending`, which is given back; answers EPERM where that can't
+    /// be done.
     pub fn to(tid: i32, pending: Pending<'_>) -> Result<(Attached, Pending<'_>), HoldError> {
-        if let Err(errno) = seize(tid, &pending) {
+        match Attached::if_possible(tid, &pending) {
+            Ok(attached) => Ok((attached, pending)),
+            Err(e) => {
+                pending.answer(&crate::listener::Answer::Fail(Errno::EPERM));
+                Err(e)
+            }
+        }
+    }
+
+    /// The same, and the task still waits for its answer in any case.
+    pub fn if_possible(tid: i32, pending: &Pending<'_>) -> Result<Attached, HoldError> {
+        if let Err(errno) = seize(tid, pending) {
             let tracer = tracer_of(tid).filter(|t| *t != 0);
             // EPERM is also what ptrace says of a task that is just ending.
             let gone = errno == OsErrno::ESRCH || !pending.still_valid();
-            pending.answer(&crate::listener::Answer::Fail(Errno::EPERM));
             return Err(if gone { HoldError::Gone } else { HoldError::Refused { errno, tracer } });
         }
         let attached = Attached { tid };
@@ -57,7 +68,7 @@ impl Attached {
             // The id belongs to another task now, which is let go.
             return Err(HoldError::Gone);
         }
-        Ok((attached, pending))
+        Ok(attached)
     }
 }
 
@@ -382,6 +393,10 @@ pub enum Number {
     ExecVeAt,
     /// prctl.
     PrCtl,
+    /// openat.
+    OpenAt,
+    /// dup3.
+    Dup3,
     /// getpid, which looks at no argument.
     #[cfg(target_arch = "aarch64")]
     GetPid,
@@ -409,6 +424,12 @@ impl Number {
             (Number::PrCtl, Arch::X86_64) => 157,
             (Number::PrCtl, Arch::Aarch64) => 167,
             (Number::PrCtl, Arch::I386) => 172,
+            (Number::OpenAt, Arch::X86_64) => 257,
+            (Number::OpenAt, Arch::Aarch64) => 56,
+            (Number::OpenAt, Arch::I386) => 295,
+            (Number::Dup3, Arch::X86_64) => 292,
+            (Number::Dup3, Arch::Aarch64) => 24,
+            (Number::Dup3, Arch::I386) => 330,
             #[cfg(target_arch = "aarch64")]
             (Number::GetPid, _) => 172,
         }

@@ -17,6 +17,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError, RwLock};
 use vrift_policy::{Errno, Operation, Outcome, Target};
 use vrift_projection::{Attr, NodeRef, Projection};
@@ -64,6 +65,8 @@ pub struct Job {
     /// Calls that the supervisor makes in tasks and that it will be asked about: thread and first
     /// argument.
     pub expected: Mutex<HashSet<(i32, u64)>>,
+    /// Some task was given a descriptor opened with `O_PATH`.
+    pub path_only: AtomicBool,
     /// Which user namespaces its tasks are in.
     pub users: Users,
     /// Process ids that the job does not get to see: the supervisor's.

@@ -14,6 +14,7 @@ use std::ffi::OsStr;
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::atomic::Ordering;
 use vrift_policy::Errno;
 
 const PAGE: usize = 4096;
@@ -80,6 +81,73 @@ pub fn without_descriptor(call: &Call<'_>, result: i64) -> i64 {
         call.row.name
     ));
     -i64::from(Errno::EMFILE.raw())
+}
+
+/// The task opens what one of our descriptors stands for by itself, with `O_PATH`: no such
+/// descriptor can be handed over. `noted` is told the number. Gives `pending` back where the task
+/// can't be held, for a tracer of its own has it.
+pub fn open_path_only<'p>(
+    call: &Call<'_>,
+    pending: Pending<'p>,
+    fd: BorrowedFd<'_>,
+    (directory, flags): (bool, i32),
+    noted: impl FnOnce(i32),
+) -> Option<Pending<'p>> {
+    let (tid, arch) = (call.caller.tid, call.caller.arch);
+    let attached = match Attached::if_possible(tid, &pending) {
+        Ok(attached) => attached,
+        Err(HoldError::Refused { .. }) => return Some(pending),
+        Err(e) => {
+            pending.answer(&Answer::Fail(Errno::EPERM));
+            report(call, &Err(e));
+            return None;
+        }
+    };
+    let lent = match pending.lend(fd) {
+        Ok(lent) => lent,
+        Err(e) => {
+            // Answered before it is let go: until then it does not stop.
+            pending.answer(&Answer::Fail(e));
+            drop(attached);
+            return None;
+        }
+    };
+    call.job.path_only.store(true, Ordering::Relaxed);
+    let done = call.pool.while_waiting(|| {
+        let mut held = Held::stop(attached, arch, pending)?;
+        let place = u64::from(lent.unsigned_abs());
+        let (from, text, flags) = if directory {
+            (place, ".".to_owned(), flags)
+        } else {
+            // The link of /proc must be followed; it leads to no other.
+            (0, format!("/proc/self/fd/{lent}"), flags & !libc::O_NOFOLLOW)
+        };
+        let opened = match Page::map(&mut held, arch, text.as_bytes())? {
+            Ok(page) => {
+                // The call is notified.
+                call.job.expect(tid, page.address);
+                let args = [from, page.address, u64::from(flags.unsigned_abs()), 0, 0, 0];
+                let opened = held.call(Number::OpenAt.on(arch), args, false);
+                call.job.expected(tid, page.address);
+                page.unmap(&mut held, arch)?;
+                opened?
+            }
+            Err(error) => error,
+        };
+        if opened < 0 {
+            held.call(Number::Close.on(arch), [place, 0, 0, 0, 0, 0], false)?;
+            return held.finish(opened);
+        }
+        // To the lowest number that was free.
+        let close_on_exec = u64::from((flags & libc::O_CLOEXEC).unsigned_abs());
+        let args = [opened.cast_unsigned(), place, close_on_exec, 0, 0, 0];
+        let moved = held.call(Number::Dup3.on(arch), args, false)?;
+        held.call(Number::Close.on(arch), [opened.cast_unsigned(), 0, 0, 0, 0, 0], false)?;
+        noted(lent);
+        held.finish(moved)
+    });
+    report(call, &done);
+    None
 }
 
 /// Makes the same call with other paths: (argument, absolute real path).

@@ -39,6 +39,7 @@ pub fn handle(call: &Call<'_>, legacy: bool) -> Result<Verdict, Errno> {
     let count = usize::try_from(call.caller.arg(2) & 0xffff_ffff).unwrap_or(0).min(BATCH);
     let out = match call.job.spot(call.caller, text, Some(fd))? {
         Spot::Node(node) => {
+            call.must_be_opened(fd)?;
             if call.job.attr(node)?.kind != NodeKind::Directory {
                 return Err(Errno::ENOTDIR);
             }

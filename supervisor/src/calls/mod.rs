@@ -312,6 +312,23 @@ impl Call<'_> {
         if fd < 0 { Ok(None) } else { self.changeable_descriptor(fd) }
     }
 
+    /// EBADF for a descriptor that was opened with `O_PATH`, as calls say that want an opened file.
+    fn must_be_opened(&self, fd: i32) -> Result<(), Errno> {
+        if fd < 0 || !self.job.path_only.load(std::sync::atomic::Ordering::Relaxed) {
+            return Ok(());
+        }
+        let info = std::fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", self.caller.tid));
+        let flags = info.ok().and_then(|info| {
+            let line = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+            i32::from_str_radix(line.trim(), 8).ok()
+        });
+        if flags.is_some_and(|flags| flags & libc::O_PATH != 0) {
+            Err(Errno::EBADF)
+        } else {
+            Ok(())
+        }
+    }
+
     fn spot_of_descriptor(&self, fd: i32) -> Result<Spot, Errno> {
         let mut buf: PathBuffer = [0; 4096];
         let text = if fd == AT_FDCWD {

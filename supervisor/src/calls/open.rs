@@ -19,12 +19,20 @@ use vrift_store::{Hash, NodeKind};
 /// What is handed out.
 struct Opened {
     fd: OwnedFd,
+    directory: bool,
     /// The content, where it is a file's.
     blob: Option<(NodeRef, Hash)>,
 }
 
 /// Answers the open family.
-pub fn handle(call: &Call<'_>, form: OpenForm, pending: Pending<'_>) {
+pub fn handle(call: &Call<'_>, form: OpenForm, mut pending: Pending<'_>) {
+    // What a task opens on our behalf (rewrite::open_path_only).
+    if form == OpenForm::OpenAt
+        && call.job.path_only.load(Relaxed)
+        && call.job.expected(call.caller.tid, call.caller.arg(1))
+    {
+        return pending.answer(&Answer::Continue);
+    }
     let request = open_flags::request(call, form);
     let close_on_exec = request.flags.contains(OFlag::O_CLOEXEC);
     match find(call, &request) {
@@ -37,6 +45,21 @@ pub fn handle(call: &Call<'_>, form: OpenForm, pending: Pending<'_>) {
             let tid = call.caller.tid;
             let hints = &call.job.hints;
             let noted = opened.blob.filter(|(_, hash)| call.job.has_several_paths(hash));
+            let flags = request.flags;
+            if flags.contains(OFlag::O_PATH) {
+                let kept = libc::O_PATH | libc::O_CLOEXEC | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+                let how = (opened.directory, flags.bits() & kept);
+                let note = |number| {
+                    if let Some((node, hash)) = &noted {
+                        hints.lock().note(hash, tid, number, *node);
+                    }
+                };
+                let fd = opened.fd.as_fd();
+                match rewrite::open_path_only(call, pending, fd, how, note) {
+                    Some(back) => pending = back,
+                    None => return,
+                }
+            }
             // In one step the task goes on before its descriptor's number is known here: what it
             // asks about that must wait until it has been noted.
             let mut locked =
@@ -86,7 +109,7 @@ fn find(call: &Call<'_>, request: &Request) -> Result<Way, Errno> {
         && !writes(flags)
         && let Some(fd) = maps::snapshot(call, path)?
     {
-        return Ok(Way::Opened(Opened { fd, blob: None }));
+        return Ok(Way::Opened(Opened { fd, directory: false, blob: None }));
     }
     if let Found::Kernel(_) | Found::Magic(_) = found {
         return Ok(Way::Verdict(Verdict::CONTINUE));
@@ -184,7 +207,7 @@ fn open_node(call: &Call<'_>, node: NodeRef, flags: OFlag) -> Result<Opened, Err
         | OFlag::O_NOFOLLOW
         | OFlag::O_NONBLOCK
         | OFlag::O_SYNC;
-    // An O_PATH descriptor can't be handed over: one for reading takes its place.
+    // An O_PATH descriptor is made of one for reading, or that takes its place.
     let wanted = if path_only { OFlag::O_NONBLOCK } else { flags & shown };
     match attr.kind {
         NodeKind::Directory => {
@@ -192,18 +215,17 @@ fn open_node(call: &Call<'_>, node: NodeRef, flags: OFlag) -> Result<Opened, Err
             if wanted.contains(OFlag::O_DIRECTORY)
                 && wanted.difference(OFlag::O_DIRECTORY).is_empty()
             {
-                return Ok(Opened { fd, blob: None });
+                return Ok(Opened { fd, directory: true, blob: None });
             }
             let wanted = wanted | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
             let fd = openat(&fd, ".", wanted, Mode::empty()).map_err(job_errno)?;
-            Ok(Opened { fd, blob: None })
+            Ok(Opened { fd, directory: true, blob: None })
         }
         NodeKind::File => {
             let hash = job.check(job.projection.blob(node))?.ok_or(Errno::EIO)?;
-            // An O_PATH descriptor can't be handed over: one for reading takes its place.
             let fd = call.open_blob(&hash, attr.size, OFlag::O_RDONLY | wanted)?;
             job.counters.content(node, attr.size);
-            Ok(Opened { fd, blob: Some((node, hash)) })
+            Ok(Opened { fd, directory: false, blob: Some((node, hash)) })
         }
         // O_PATH | O_NOFOLLOW on a link: a descriptor of the link itself, which can't be made.
         NodeKind::Symlink => Err(Errno::ELOOP),

@@ -27,6 +27,7 @@ pub fn handle(call: &Call<'_>) -> Result<Verdict, Errno> {
         return Err(Errno::EINVAL);
     }
     let instance = call.caller.descriptor(call.caller.int(0), &mut buf)?;
+    call.must_be_opened(call.caller.int(0))?;
     if mask & ADD_AND_CREATE == ADD_AND_CREATE || !instance.ends_with(b"inotify") {
         return Err(Errno::EINVAL);
     }

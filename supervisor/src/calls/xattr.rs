@@ -46,6 +46,7 @@ pub fn get_by_descriptor(call: &Call<'_>) -> Result<Verdict, Errno> {
     // AT_FDCWD is the current directory here, as for fsetxattr (since 6.13).
     give_if(call.node_of_descriptor(call.caller.int(0))?, |node| {
         let (name, len) = attribute_name(call, 1)?;
+        call.must_be_opened(call.caller.int(0))?;
         value(call, node, &name[..len], Room::of(call, 2))
     })
 }
@@ -101,7 +102,10 @@ fn by_path_at(
     match call.find_or_empty(AT_PATH, follow, empty)? {
         // The current directory is no descriptor: EBADF, as of 6.18.
         None if call.dirfd(AT_PATH) == AT_FDCWD => Ok(Verdict::CONTINUE),
-        None => give_if(call.node_of_descriptor(call.dirfd(AT_PATH))?, give),
+        None => {
+            call.must_be_opened(call.dirfd(AT_PATH))?;
+            give_if(call.node_of_descriptor(call.dirfd(AT_PATH))?, give)
+        }
         Some(found) => give_found(found, AT_PATH.path, give),
     }
 }
@@ -113,7 +117,10 @@ pub fn list(call: &Call<'_>, follow: Follow) -> Result<Verdict, Errno> {
 
 /// flistxattr(fd, list, size).
 pub fn list_by_descriptor(call: &Call<'_>) -> Result<Verdict, Errno> {
-    give_if(call.node_of_number()?, |node| names(call, node, Room::of(call, 1)))
+    give_if(call.node_of_number()?, |node| {
+        call.must_be_opened(call.caller.int(0))?;
+        names(call, node, Room::of(call, 1))
+    })
 }
 
 fn by_path(

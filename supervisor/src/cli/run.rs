@@ -126,6 +126,7 @@ pub fn job(cli: &Cli, specs: &[MountSpec]) -> Result<Job, Complaint> {
         exec_cookie: u32::from_ne_bytes(cookie) | 0x0001_0000 & !0x8000_0000,
         users: Users::new().map_err(|e| os("reading /proc/self/ns/user", e))?,
         expected: std::sync::Mutex::default(),
+        path_only: std::sync::atomic::AtomicBool::new(false),
         own_pids: [std::process::id(); 2],
     })
 }

@@ -1,6 +1,6 @@
 //! Both sides' answers beside each other: the first that differs without a reason.
 
-use super::differences::{Verdict, Watcher};
+use super::differences::{Verdict, judge};
 use super::script::{Answers, Sequence};
 use std::collections::BTreeMap;
 
@@ -33,7 +33,6 @@ pub struct Comparison {
 pub fn compare(sequences: &[Sequence], [kernel, projected]: &[Answers; 2]) -> Comparison {
     let mut result = Comparison::default();
     for (number, sequence) in sequences.iter().enumerate() {
-        let mut watcher = Watcher::default();
         let (mut ours, mut theirs) = (projected.0[number].iter(), kernel.0[number].iter());
         for operation in 0.. {
             let (kernel, projected) = (theirs.next(), ours.next());
@@ -44,7 +43,7 @@ pub fn compare(sequences: &[Sequence], [kernel, projected]: &[Answers; 2]) -> Co
             let (kernel, projected) = (kernel.unwrap_or(&ended), projected.unwrap_or(&ended));
             result.compared += 1;
             let call = sequence.get(operation).map_or("", String::as_str);
-            match watcher.judge(call, kernel, projected) {
+            match judge(call, kernel, projected) {
                 Verdict::Equal => {}
                 Verdict::Meant { reason, goes_on } => {
                     *result.reasons.entry(reason).or_default() += 1;

@@ -1,8 +1,6 @@
 //! The deliberate differences between a projected tree and a read-only bind mount of it: one
 //! list, each entry with its reason, as narrow as it can be told from the answers.
 
-use std::collections::{HashMap, HashSet};
-
 /// What to think of two answers.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -26,8 +24,6 @@ struct Case<'a> {
     words: &'a [&'a str],
     kernel: &'a str,
     projected: &'a str,
-    /// The kernel's descriptor of one of the operands was opened with `O_PATH`.
-    path_only: bool,
 }
 
 struct Difference {
@@ -69,70 +65,6 @@ const LIST: &[Difference] = &[
             c.name == "openat2" && c.kernel == "-EXDEV" && c.words.iter().any(|w| w.ends_with(",1"))
         },
         goes_on: false,
-    },
-    Difference {
-        reason: "O_PATH: no such descriptor can be handed over, one opened for reading takes its \
-                 place and can do more",
-        applies: |c| {
-            c.path_only && c.name == "pour"
-                || c.path_only
-                    && (c.kernel == "-EBADF" || c.kernel.starts_with("-EBADF "))
-                    && matches!(
-                        c.name,
-                        "read"
-                            | "pread64"
-                            | "pread"
-                            | "mmap"
-                            | "lseek"
-                            | "flock"
-                            | "lock"
-                            | "list"
-                            | "getdents64"
-                            | "getdents"
-                            | "fgetxattr"
-                            | "flistxattr"
-                            | "getxattrat"
-                            | "listxattrat"
-                            | "fsync"
-                            | "fadvise64"
-                            | "readahead"
-                            | "fchmod"
-                            | "fchown"
-                            | "futimens"
-                            | "futimes"
-                            | "utimensat"
-                            | "fsetxattr"
-                            | "fremovexattr"
-                            | "setflags"
-                            | "ftruncate"
-                            | "copy_file_range"
-                            | "sendfile"
-                            | "futimesat"
-                            | "inotify_add_watch"
-                            | "bind"
-                            | "connect"
-                            | "setxattrat"
-                            | "removexattrat"
-                    )
-        },
-        goes_on: true,
-    },
-    Difference {
-        reason: "O_PATH: /proc shows how what took its place was opened",
-        applies: |c| {
-            if c.path_only && c.name == "watch" {
-                return c.kernel == "-EACCES" && c.projected == "ok";
-            }
-            let without_mode = |answer: &str| {
-                let words = answer.split(' ').filter(|word| !word.starts_with("mode="));
-                words.map(str::to_owned).collect::<Vec<_>>()
-            };
-            c.path_only
-                && matches!(c.name, "lstat" | "newfstatat" | "statx" | "fstatat")
-                && c.kernel.contains(" mode=120000 ")
-                && without_mode(c.kernel) == without_mode(c.projected)
-        },
-        goes_on: true,
     },
     Difference {
         reason: "O_PATH: the C library makes its fchmodat of one, and finds that a link can't be \
@@ -192,10 +124,11 @@ const LIST: &[Difference] = &[
         goes_on: false,
     },
     Difference {
-        reason: "O_PATH: F_GETFL shows what took its place",
+        reason: "O_PATH: of a file, F_GETFL does not show O_NOFOLLOW",
         applies: |c| {
-            (c.path_only && c.name == "flags"
-                || opened_flags(c.kernel).is_some_and(|flags| flags & PATH_ONLY != 0))
+            let flags = |answer: &str| opened_flags(answer).map(|flags| flags & !NOFOLLOW);
+            flags(c.kernel).is_some_and(|flags| flags & PATH_ONLY != 0)
+                && flags(c.kernel) == flags(c.projected)
                 && without_flags(c.kernel) == without_flags(c.projected)
         },
         goes_on: true,
@@ -214,6 +147,7 @@ const LIST: &[Difference] = &[
 /// The two files of the sample that have the same content.
 const TWINS: [&str; 2] = [" mode=100644 ", " mode=100600 "];
 const PATH_ONLY: u32 = 0o10_000_000;
+const NOFOLLOW: u32 = 0o400_000;
 
 /// Whether an openat2 asked for `RESOLVE_*`.
 fn resolve_flags(case: &Case<'_>) -> bool {
@@ -225,49 +159,20 @@ fn without_flags(answer: &str) -> Vec<&str> {
     answer.split(' ').filter(|word| !word.starts_with("flags=")).collect()
 }
 
-/// Follows a sequence from answer to answer.
-#[derive(Debug, Default)]
-pub struct Watcher {
-    /// The number in each slot, and whether it is a descriptor opened with `O_PATH`. A closed
-    /// slot keeps its number, which another descriptor may get.
-    slots: HashMap<String, String>,
-    path_only: HashSet<String>,
-}
-
-impl Watcher {
-    /// Compares the answers to one call.
-    pub fn judge(&mut self, call: &str, kernel: &str, projected: &str) -> Verdict {
-        let mut words: Vec<&str> = call.split(' ').collect();
-        let slot = words.first().and_then(|w| w.strip_prefix('>'));
-        if slot.is_some() {
-            words.remove(0);
-        }
-        let name = words.first().map_or("", |n| n.strip_prefix("c.").unwrap_or(n));
-        let path_only = self.slots.iter().any(|(slot, number)| {
-            let (operand, part) = (format!("@{slot}"), format!("{{{slot}}}"));
-            self.path_only.contains(number)
-                && words.iter().any(|w| *w == operand || w.contains(&part))
-        });
-        let case = Case { name, words: &words, kernel, projected, path_only };
-        let verdict = if kernel == projected {
-            Verdict::Equal
-        } else {
-            LIST.iter()
-                .find(|d| (d.applies)(&case))
-                .map_or(Verdict::Wrong, |d| Verdict::Meant { reason: d.reason, goes_on: d.goes_on })
-        };
-        if let Some(slot) = slot
-            && !kernel.starts_with('-')
-        {
-            let number = kernel.split(' ').next().unwrap_or_default().to_owned();
-            self.path_only.remove(&number);
-            if opened_flags(kernel).is_some_and(|flags| flags & PATH_ONLY != 0) {
-                self.path_only.insert(number.clone());
-            }
-            self.slots.insert(slot.to_owned(), number);
-        }
-        verdict
+/// Compares the answers to one call.
+pub fn judge(call: &str, kernel: &str, projected: &str) -> Verdict {
+    if kernel == projected {
+        return Verdict::Equal;
     }
+    let mut words: Vec<&str> = call.split(' ').collect();
+    if words.first().is_some_and(|w| w.starts_with('>')) {
+        words.remove(0);
+    }
+    let name = words.first().map_or("", |n| n.strip_prefix("c.").unwrap_or(n));
+    let case = Case { name, words: &words, kernel, projected };
+    LIST.iter()
+        .find(|d| (d.applies)(&case))
+        .map_or(Verdict::Wrong, |d| Verdict::Meant { reason: d.reason, goes_on: d.goes_on })
 }
 
 /// The descriptor's flags in an answer.
@@ -278,18 +183,17 @@ fn opened_flags(answer: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{LIST, Verdict, Watcher};
+    use super::{LIST, Verdict, judge};
 
     #[test]
     fn only_what_is_listed_may_differ() {
-        let mut watcher = Watcher::default();
-        assert_eq!(watcher.judge("stat =x #144", "-ENOENT", "-ENOENT"), Verdict::Equal);
-        assert_eq!(watcher.judge("stat =x #144", "-ENOENT", "-EIO"), Verdict::Wrong);
+        assert_eq!(judge("stat =x #144", "-ENOENT", "-ENOENT"), Verdict::Equal);
+        assert_eq!(judge("stat =x #144", "-ENOENT", "-EIO"), Verdict::Wrong);
         assert!(matches!(
-            watcher.judge("link =x =y", "-EROFS", "-EXDEV"),
+            judge("link =x =y", "-EROFS", "-EXDEV"),
             Verdict::Meant { goes_on: true, .. }
         ));
-        assert_eq!(watcher.judge("rename =x =y", "-EROFS", "-EXDEV"), Verdict::Wrong);
+        assert_eq!(judge("rename =x =y", "-EROFS", "-EXDEV"), Verdict::Wrong);
         assert!(LIST.iter().all(|d| d.reason.contains(": ")));
     }
 }
