@@ -32,7 +32,8 @@ pub fn may(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
     if want & !everybody == 0 {
         return true;
     }
-    let class = if job.uid != 0 { mode >> 6 } else { Ids::of(caller).class(job, mode) };
+    let class =
+        if job.uid != 0 { mode >> 6 } else { Ids::of(caller).class((job.uid, job.gid), mode) };
     want & !class & 7 == 0 || overrides(job, caller, attr, want)
 }
 
@@ -50,6 +51,30 @@ fn overrides(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
     enough && job.users.reach(caller, job.uid, job.gid)
 }
 
+/// `CAP_DAC_OVERRIDE` and `CAP_DAC_READ_SEARCH`.
+const READS_ALL: u64 = 1 << 1 | 1 << 2;
+
+/// May the caller read the real file that the supervisor has opened? By its mode bits and those of
+/// the directories above it, where the caller is not who the supervisor is: what is lent to a task
+/// can be read by its other threads.
+pub fn may_read_real(job: &Job, caller: &Caller<'_>, file: &std::fs::File) -> bool {
+    use std::os::fd::AsRawFd;
+    if job.uid != 0 {
+        return true;
+    }
+    let ids = Ids::of(caller);
+    let reads_all = capabilities(&caller.tid.to_string()).unwrap_or(0) & READS_ALL != 0;
+    let shown = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let Ok(path) = std::fs::read_link(shown) else { return false };
+    let allows = |path: &std::path::Path, want: u32| {
+        let Ok(found) = nix::sys::stat::stat(path) else { return false };
+        let owner = (found.st_uid, found.st_gid);
+        want & !ids.class(owner, found.st_mode) & 7 == 0
+            || (reads_all && job.users.reach(caller, owner.0, owner.1))
+    };
+    allows(&path, READ) && path.ancestors().skip(1).all(|dir| allows(dir, EXECUTE))
+}
+
 /// May the caller make and remove names in this real directory? By its mode bits, as far as the
 /// caller is not who the supervisor is.
 pub fn may_change_real(job: &Job, caller: &Caller<'_>, dir: &[u8]) -> bool {
@@ -60,14 +85,18 @@ pub fn may_change_real(job: &Job, caller: &Caller<'_>, dir: &[u8]) -> bool {
     }
     let ids = Ids::of(caller);
     let Ok(found) = nix::sys::stat::stat(dir) else { return false };
-    let class = if ids.uid == found.st_uid {
-        found.st_mode >> 6
-    } else if ids.groups.contains(&found.st_gid) {
-        found.st_mode >> 3
-    } else {
-        found.st_mode
-    };
-    ids.uid == 0 || class & (WRITE | EXECUTE) == WRITE | EXECUTE
+    ids.uid == 0
+        || ids.class((found.st_uid, found.st_gid), found.st_mode) & (WRITE | EXECUTE)
+            == WRITE | EXECUTE
+}
+
+/// May the caller look into a process that belongs to `uid`? What it may not, the kernel tells it.
+pub fn may_look_into(job: &Job, caller: &Caller<'_>, uid: u32) -> bool {
+    if job.uid != 0 {
+        return true;
+    }
+    let own = Ids::of(caller).uid;
+    own == 0 || own == uid
 }
 
 /// Has the caller root's powers over every file of the job?
@@ -91,11 +120,11 @@ struct Ids {
 }
 
 impl Ids {
-    /// The mode bits that are meant for them, in the lowest three.
-    fn class(&self, job: &Job, mode: u32) -> u32 {
-        if self.uid == job.uid {
+    /// The mode bits of what belongs to `owner` that are meant for them, in the lowest three.
+    fn class(&self, owner: (u32, u32), mode: u32) -> u32 {
+        if self.uid == owner.0 {
             mode >> 6
-        } else if self.groups.contains(&job.gid) {
+        } else if self.groups.contains(&owner.1) {
             mode >> 3
         } else {
             mode

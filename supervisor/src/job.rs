@@ -118,6 +118,18 @@ impl Job {
         })
     }
 
+    /// The job's errno for one of ours: where it tells of a lack that is ours and not the task's,
+    /// there is a reason in the summary.
+    pub fn errno<'a>(&'a self, what: &'a str) -> impl FnOnce(nix::errno::Errno) -> Errno + 'a {
+        use nix::errno::Errno as Os;
+        move |e| {
+            if matches!(e, Os::EMFILE | Os::ENFILE | Os::ENOMEM) {
+                self.counters.fail(format!("{what}: the supervisor got {e}"));
+            }
+            job_errno(e)
+        }
+    }
+
     /// A node's metadata.
     pub fn attr(&self, node: NodeRef) -> Result<Attr, Errno> {
         self.check(self.projection.attr(node))

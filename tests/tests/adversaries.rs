@@ -366,6 +366,28 @@ mod tests {
         arena.held(&got);
     }
 
+    /// In a job of root's a task may be somebody else, and gets no more than that one may read.
+    #[test]
+    fn a_lesser_task_of_roots_is_lent_nothing_it_may_not_read() {
+        if !is_root() {
+            return; // only root can become somebody else
+        }
+        let program = need!("adversaries::lent", guest("adversary", Guest::Static));
+        let arena = Arena::new(program);
+        let secret = arena.world.file("house/secret/file", "secret of root's\n");
+        for (path, mode) in [("", 0o755), ("house/secret", 0o700), ("house", 0o755)] {
+            let path = arena.world.path(path);
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+        }
+        let setpriv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        let lesser = setpriv.map(OsString::from).into_iter();
+        let mount = arena.mount();
+        let run = mount.join("program");
+        let own = [run.as_os_str(), "lent".as_ref(), mount.as_os_str(), secret.as_os_str()];
+        let got = arena.job(lesser.chain(own.map(OsString::from))).run();
+        arena.held(&got);
+    }
+
     /// A store that its user can't write is protected by the kernel from whatever a job does.
     #[test]
     fn a_store_of_somebody_elses_serves_jobs() {

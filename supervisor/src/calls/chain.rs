@@ -3,7 +3,7 @@
 
 use super::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Call};
 use crate::access;
-use crate::caller::{PATH_MAX, job_errno};
+use crate::caller::PATH_MAX;
 use crate::program::{Kind, inspect};
 use crate::resolve::{AT_FDCWD, Found, resolve};
 use crate::table::At;
@@ -133,7 +133,7 @@ fn follow_chain(
         let file = match opened {
             Ok(file) => file,
             // The kernel says what is wrong with its own files; it may even run what can't be read.
-            Err(_) if !ours => {
+            Err(e) if !ours && e != Errno::EMFILE && e != Errno::ENFILE => {
                 call.job
                     .counters
                     .execs
@@ -210,12 +210,14 @@ fn open(call: &Call<'_>, link: &Link) -> Result<File, Errno> {
                     |e| match e {
                         // A socket or a device without a driver: no regular file.
                         nix::errno::Errno::ENXIO => Errno::EACCES,
-                        e => job_errno(e),
+                        e => call.job.errno("open of a program")(e),
                     },
                 )?;
             let file = File::from(fd);
             match file.metadata() {
-                Ok(m) if m.is_file() => Ok(file),
+                Ok(m) if m.is_file() && access::may_read_real(call.job, call.caller, &file) => {
+                    Ok(file)
+                }
                 _ => Err(Errno::EACCES),
             }
         }

@@ -64,7 +64,8 @@ fn projected(
     node: NodeRef,
     mut records: Records,
 ) -> Result<Vec<u8>, Errno> {
-    let stream = descriptor_of_task(call.caller.tid, fd).map_err(job_errno)?;
+    let stream = descriptor_of_task(call.caller.tid, fd)
+        .map_err(call.job.errno("listing of a directory"))?;
     call.caller.confirm()?;
     let start = lseek(&stream, 0, Whence::SeekCur).map_err(job_errno)?;
     let start = u64::try_from(start).map_err(|_| Errno::EINVAL)?;
@@ -116,7 +117,8 @@ fn real(
     added: &[Added],
     removed: &HashSet<Vec<u8>>,
 ) -> Result<Vec<u8>, Errno> {
-    let stream = descriptor_of_task(call.caller.tid, fd).map_err(job_errno)?;
+    let stream = descriptor_of_task(call.caller.tid, fd)
+        .map_err(call.job.errno("listing of a directory"))?;
     call.caller.confirm()?;
     let first = lseek(&stream, 0, Whence::SeekCur).map_err(job_errno)? == 0;
     // A mount point that has a directory below it stands in that one's place; the others come

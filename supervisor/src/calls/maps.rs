@@ -5,6 +5,7 @@
 //! otherwise the call goes on in the kernel.
 
 use super::Call;
+use crate::access;
 use crate::job::Spot;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
@@ -21,8 +22,23 @@ pub fn is_listing(path: &[u8]) -> bool {
 
 /// The snapshot, or None if nothing in it has to be replaced.
 pub fn snapshot(call: &Call<'_>, path: &[u8]) -> Result<Option<OwnedFd>, Errno> {
-    // Unreadable: the kernel tells the caller so, by the caller's own rights.
-    let Ok(text) = std::fs::read(std::ffi::OsStr::from_bytes(path)) else { return Ok(None) };
+    use std::os::unix::fs::MetadataExt;
+    let name = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
+    let mine = |m: std::fs::Metadata| access::may_look_into(call.job, call.caller, m.uid());
+    if !std::fs::metadata(name).is_ok_and(mine) {
+        return Ok(None);
+    }
+    // Unreadable: the kernel tells the caller so, by the caller's own rights; unless the lack is
+    // ours, for the kernel would show it the store.
+    let text = match std::fs::read(std::ffi::OsStr::from_bytes(path)) {
+        Ok(text) => text,
+        Err(e) => match e.raw_os_error().map(nix::errno::Errno::from_raw) {
+            Some(e @ (nix::errno::Errno::EMFILE | nix::errno::Errno::ENFILE)) => {
+                return Err(call.job.errno("snapshot of mappings")(e));
+            }
+            _ => return Ok(None),
+        },
+    };
     let mut out = Vec::with_capacity(text.len());
     let mut replaced = false;
     for line in text.split_inclusive(|&b| b == b'\n') {
@@ -38,7 +54,7 @@ pub fn snapshot(call: &Call<'_>, path: &[u8]) -> Result<Option<OwnedFd>, Errno> 
         return Ok(None);
     }
     let fd = nix::sys::memfd::memfd_create(c"maps", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
-        .map_err(crate::caller::job_errno)?;
+        .map_err(call.job.errno("snapshot of mappings"))?;
     let mut file = std::fs::File::from(fd);
     let written = file.write_all(&out).and_then(|()| file.seek(SeekFrom::Start(0)));
     call.job.check(written.map_err(|e| format!("snapshot of {path:?}: {e}")))?;

@@ -218,7 +218,8 @@ fn open_node(call: &Call<'_>, node: NodeRef, flags: OFlag) -> Result<Opened, Err
                 return Ok(Opened { fd, directory: true, blob: None });
             }
             let wanted = wanted | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-            let fd = openat(&fd, ".", wanted, Mode::empty()).map_err(job_errno)?;
+            let fd = openat(&fd, ".", wanted, Mode::empty())
+                .map_err(call.job.errno("open of a directory"))?;
             Ok(Opened { fd, directory: true, blob: None })
         }
         NodeKind::File => {

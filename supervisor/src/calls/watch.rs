@@ -46,7 +46,7 @@ pub fn handle(call: &Call<'_>) -> Result<Verdict, Errno> {
             // The watch is put on the node's stand-in, by the caller's own inotify instance.
             let stand_in = open::stand_in(call, node)?;
             let instance = process::descriptor_of_task(call.caller.tid, call.caller.int(0))
-                .map_err(job_errno)?;
+                .map_err(call.job.errno("watch of a directory"))?;
             call.caller.confirm()?;
             // Asked and answered above; here they would speak of the way to the stand-in.
             let mask = mask & !(IN_DONT_FOLLOW | IN_ONLYDIR);
