@@ -314,7 +314,8 @@ mod tests {
 
     #[test]
     fn a_damaged_blob_is_an_error_and_never_wrong_bytes() {
-        let damages: [(&str, fn(&Path)); 8] = [
+        type Damage = (&'static str, fn(&Path));
+        let damages: [Damage; 8] = [
             ("another byte", |blob| fs::write(blob, "tExt\n").expect("write")),
             ("cut short", |blob| fs::write(blob, "tex").expect("write")),
             ("empty", |blob| fs::write(blob, "").expect("write")),
