@@ -51,6 +51,12 @@ impl ReadOnly {
         }
     }
 
+    /// Can there be a view of this directory? Else what the kernel said.
+    pub fn possible(dir: &Path) -> nix::Result<()> {
+        let dir = dir.canonicalize().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
+        views(&[&dir]).map(drop)
+    }
+
     fn ordinary(roots: &[&Path]) -> nix::Result<ReadOnly> {
         let opened =
             |root: &&Path| Ok((root.to_path_buf(), open(*root, DIRECTORY, Mode::empty())?));

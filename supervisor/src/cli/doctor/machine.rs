@@ -2,6 +2,7 @@
 //! made here never have a name.
 
 use super::Check;
+use crate::read_only::ReadOnly;
 use crate::sys::clone::clone_file;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -80,6 +81,24 @@ pub fn store_directory() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("there is no directory above {}", root.display()))
 }
 
+/// Whether the kernel itself keeps descriptors from changing the store.
+fn read_only(dir: &Path) -> Check {
+    const NAME: &str = "store: read-only";
+    match ReadOnly::possible(dir) {
+        Ok(()) => Check::ok(NAME, "what jobs are handed comes from a read-only mount"),
+        Err(e) => Check::missing(
+            NAME,
+            format!(
+                "there can be no mount or user namespace ({}): jobs run, but are kept from racing \
+                 for the store's descriptors by looking only",
+                e.desc()
+            ),
+            "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1, or \
+             kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    }
+}
+
 /// Can nothing be run from this directory's file system?
 pub fn is_noexec(dir: &Path) -> bool {
     statvfs(dir).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC))
@@ -92,7 +111,7 @@ pub fn is_writable(dir: &Path) -> bool {
 
 fn store(dir: &Path) -> Vec<Check> {
     let shown = dir.display();
-    let mut out = Vec::new();
+    let mut out = vec![read_only(dir)];
     out.push(if !is_noexec(dir) {
         Check::ok("store: exec", format!("{shown}: programs can be run from its file system"))
     } else {
