@@ -22,7 +22,10 @@ const FEW: u64 = 1024;
 pub fn checks() -> Vec<Check> {
     let mut out = vec![yama()];
     match store_directory() {
-        Ok(dir) => out.extend(store(&dir)),
+        Ok(dir) => {
+            out.push(read_only(&dir));
+            out.extend(store(&dir));
+        }
         Err(reason) => out.push(Check::missing(
             "store",
             format!("it has no place ({reason})"),
@@ -111,7 +114,7 @@ pub fn is_writable(dir: &Path) -> bool {
 
 fn store(dir: &Path) -> Vec<Check> {
     let shown = dir.display();
-    let mut out = vec![read_only(dir)];
+    let mut out = Vec::new();
     out.push(if !is_noexec(dir) {
         Check::ok("store: exec", format!("{shown}: programs can be run from its file system"))
     } else {
