@@ -124,6 +124,9 @@ impl Counters {
     /// Something of ours failed and the job got an errno for it.
     pub fn fail(&self, reason: String) {
         self.failed.fetch_add(1, Relaxed);
+        // It may hold a name that the job chose.
+        let plain = !reason.contains(char::is_control);
+        let reason = if plain { reason } else { crate::summary::printable(reason.as_bytes()) };
         tracing::debug!("{reason}");
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() < TOLD || failures.contains_key(&reason) {
@@ -172,5 +175,12 @@ mod tests {
         c.content(NodeRef { mount: 9, node: 0 }, 10);
         assert_eq!((c.files.load(Relaxed), c.bytes.load(Relaxed)), (1, 10));
         assert_eq!(c.notifications.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn a_reason_is_one_plain_line() {
+        let c = Counters::new([]);
+        c.fail("open of a\nb\x1b[2J".into());
+        assert_eq!(c.failures(), [("open of a\\nb\\u{1b}[2J".to_owned(), 1)]);
     }
 }

@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 mod access;
+mod base;
 mod caller;
 mod calls;
 pub mod cli;

@@ -6,6 +6,7 @@
 //! is: `ROOT/d/MOUNT-NODE`. A runnable twin is `ROOT/x/MOUNT-NODE/NAME`, so that `/proc/PID/exe`
 //! tells it and `comm` is right. The whole tree is invisible to the job and goes with it.
 
+use crate::base::{Base, FINISHED, UNFINISHED, remove};
 use crate::read_only::ReadOnly;
 use crate::sys::proc::PathBuffer;
 use nix::errno::Errno;
@@ -19,13 +20,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use vrift_projection::NodeRef;
-
-/// How a tree is called once its lease is locked.
-const FINISHED: &str = "job-";
-/// How it is called before.
-const UNFINISHED: &str = "new-";
-/// How old an unfinished tree is when its maker must be gone.
-const ABANDONED: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// The locked file that says that a tree's job is there.
 type Lease = nix::fcntl::Flock<fs::File>;
@@ -77,15 +71,8 @@ impl Private {
     }
 
     fn create_below(base: &Path) -> io::Result<Private> {
-        match fs::DirBuilder::new().mode(0o755).create(base) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-            Err(_) => must_be_ours(base)?,
-            Ok(()) => {}
-        }
-        sweep(base);
+        let _entered = Base::enter(base)?;
         let reserve = Reserve::take()?;
-        // Made under another name, so that no other job's sweep meets a tree whose lease is not
-        // locked yet.
         let made = tempfile::Builder::new().prefix(UNFINISHED).rand_bytes(8).tempdir_in(base)?;
         match Self::furnish(base, made.path()) {
             Ok((root, lease, directories, shown)) => {
@@ -186,53 +173,6 @@ impl Drop for Private {
     }
 }
 
-/// In a directory that others can write to, somebody else may have been first: programs are run
-/// from what is made here.
-fn must_be_ours(base: &Path) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    const OTHERS_WRITE: u32 = 0o022;
-    let found = fs::symlink_metadata(base)?;
-    let above = fs::metadata(base.parent().unwrap_or(Path::new("/")))?;
-    let me = nix::unistd::geteuid().as_raw();
-    // Where it stands only its owner could have made it: it is as good as what stands beside it.
-    let private = above.mode() & OTHERS_WRITE == 0;
-    if found.is_dir() && (private || (found.uid() == me && found.mode() & OTHERS_WRITE == 0)) {
-        return Ok(());
-    }
-    let reason = format!("{} is there already and is somebody else's", base.display());
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
-}
-
-/// Removes one job's tree, whatever the modes of its directories.
-fn remove(root: &Path) {
-    if let Err(e) = fs::remove_dir_all(root)
-        && e.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!("could not remove the job's directory {}: {e}", root.display());
-    }
-}
-
-/// Removes the trees below `base` whose jobs are gone.
-fn sweep(base: &Path) {
-    let Ok(entries) = fs::read_dir(base) else { return };
-    for entry in entries.flatten() {
-        let (name, path) = (entry.file_name(), entry.path());
-        let gone = if name.as_bytes().starts_with(FINISHED.as_bytes()) {
-            fs::File::open(path.join("lease")).is_ok_and(|lease| {
-                nix::fcntl::Flock::lock(lease, nix::fcntl::FlockArg::LockExclusiveNonblock).is_ok()
-            })
-        } else if name.as_bytes().starts_with(UNFINISHED.as_bytes()) {
-            let age = entry.metadata().and_then(|m| m.modified()).map(|t| t.elapsed());
-            matches!(age, Ok(Ok(age)) if age > ABANDONED)
-        } else {
-            false
-        };
-        if gone {
-            remove(&path);
-        }
-    }
-}
-
 /// Reads the link at `path` into `buf`.
 pub fn read_link_path<'b>(path: &[u8], buf: &'b mut PathBuffer) -> Result<&'b [u8], Errno> {
     let target = nix::fcntl::readlink(OsStr::from_bytes(path))?;
@@ -262,49 +202,5 @@ mod tests {
         let root = tree.root().to_owned();
         drop(tree);
         assert!(!root.exists());
-    }
-
-    #[test]
-    fn trees_made_at_once_do_not_sweep_each_other() {
-        let base = tempfile::tempdir().expect("a temporary directory");
-        let jobs = base.path().join("jobs");
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..50 {
-                        let tree = Private::create(std::slice::from_ref(&jobs)).expect("a tree");
-                        assert!(tree.root().join("d").exists());
-                    }
-                });
-            }
-        });
-        assert_eq!(fs::read_dir(&jobs).expect("it is there").count(), 0);
-    }
-
-    #[test]
-    fn a_place_that_others_can_write_to_is_not_taken() {
-        let shared = tempfile::tempdir().expect("a temporary directory");
-        fs::set_permissions(shared.path(), fs::Permissions::from_mode(0o1777)).expect("chmod");
-        let base = shared.path().join("vrift-0");
-        fs::create_dir(&base).expect("a directory");
-        fs::set_permissions(&base, fs::Permissions::from_mode(0o777)).expect("chmod");
-        assert!(Private::create(std::slice::from_ref(&base)).is_err(), "others can write to it");
-        fs::set_permissions(&base, fs::Permissions::from_mode(0o755)).expect("chmod");
-        assert!(Private::create(std::slice::from_ref(&base)).is_ok(), "ours alone");
-        let link = shared.path().join("vrift-1");
-        std::os::unix::fs::symlink(&base, &link).expect("a link");
-        assert!(Private::create(&[link]).is_err(), "a link leads elsewhere");
-    }
-
-    #[test]
-    fn a_tree_whose_job_is_gone_is_swept_and_a_living_one_stays() {
-        let base = tempfile::tempdir().expect("a temporary directory");
-        let dead = base.path().join("job-dead");
-        fs::create_dir(&dead).expect("a directory");
-        fs::write(dead.join("lease"), "").expect("a lease");
-        let living = Private::create(&[base.path().to_owned()]).expect("a tree");
-        assert!(!dead.exists());
-        let other = Private::create(&[base.path().to_owned()]).expect("a tree");
-        assert!(living.root().exists() && other.root().exists());
     }
 }

@@ -190,7 +190,7 @@ pub enum Act {
     Signal(u8),
     /// Sets the limits in argument 2, unless that is null.
     Limit,
-    /// Traces it, reads or writes its memory, or takes hold of it otherwise.
+    /// Traces it, reads or writes its memory, takes its processors away, or holds it otherwise.
     Attach,
 }
 

@@ -32,6 +32,7 @@ const SINCE: &[(&str, &[&str])] = &[
     ("3.0", &["setns"]),
     ("3.2", &["process_vm_readv", "process_vm_writev"]),
     ("3.8", &["finit_module"]),
+    ("3.14", &["sched_setattr"]),
     ("3.15", &["renameat2"]),
     ("3.17", &["kexec_file_load"]),
     ("3.19", &["execveat"]),
