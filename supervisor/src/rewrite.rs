@@ -52,7 +52,7 @@ pub fn change_directory(call: &Call<'_>, pending: Pending<'_>, fd: BorrowedFd<'_
 /// The task makes chdir of the directory's own path.
 fn change_by_path(call: &Call<'_>, held: &mut Held, fd: BorrowedFd<'_>) -> Result<i64, HoldError> {
     let arch = call.caller.arch;
-    let page = match Page::map(held, arch, &path_of(fd)?)? {
+    let page = match Page::map(call, held, &path_of(fd)?)? {
         Ok(page) => page,
         Err(error) => return Ok(error),
     };
@@ -171,7 +171,7 @@ fn with_paths(call: &Call<'_>, held: &mut Held, paths: &[(u8, Vec<u8>)]) -> Resu
         text.extend_from_slice(path);
         text.push(0);
     }
-    let page = match Page::map(held, arch, &text)? {
+    let page = match Page::map(call, held, &text)? {
         Ok(page) => page,
         Err(error) => return Ok(error),
     };
@@ -207,14 +207,24 @@ pub struct Page {
 
 impl Page {
     /// Maps `text`, and a NUL after it, into the task; or the error that its call ends with.
-    pub fn map(held: &mut Held, arch: Arch, text: &[u8]) -> Result<Result<Page, i64>, HoldError> {
+    pub fn map(
+        call: &Call<'_>,
+        held: &mut Held,
+        text: &[u8],
+    ) -> Result<Result<Page, i64>, HoldError> {
         const PROTECTION: u64 = 3; // PROT_READ | PROT_WRITE
         const FLAGS: u64 = 0x22; // MAP_PRIVATE | MAP_ANONYMOUS
+        let arch = call.caller.arch;
         let size = (text.len() + 1).next_multiple_of(PAGE) as u64;
         let at =
             held.call(Number::MMap.on(arch), [0, size, PROTECTION, FLAGS, u64::MAX, 0], false)?;
         // An address in the upper half of a 32-bit task's memory is no error.
         if (-4095..0).contains(&at) {
+            call.job.counters.fail(format!(
+                "{}: the page that this call needs can't be mapped into the process: {}",
+                call.row.name,
+                nix::errno::Errno::from_raw(i32::try_from(-at).unwrap_or(0))
+            ));
             return Ok(Err(at));
         }
         let address = match arch {

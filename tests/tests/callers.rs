@@ -327,6 +327,40 @@ mod tests {
         }
     }
 
+    /// What the guest `callers_hard` says over the projection.
+    fn hard(name: &str, what: &str) -> Option<Outcome> {
+        let program = match guest("callers_hard", Guest::Dynamic) {
+            Ok(program) => program,
+            Err(reason) => {
+                skip::record(name, &reason);
+                return None;
+            }
+        };
+        let (world, p) = home();
+        let argv = [program.as_os_str(), what.as_ref(), p.as_os_str(), "".as_ref()];
+        Some(world.trace(&[(&p, "t")], argv).run().ok())
+    }
+
+    #[test]
+    fn no_memory_for_a_page_more() {
+        let Some(got) = hard("no_memory_for_a_page_more", "memory") else { return };
+        assert_eq!(got.out(), "inside: ok\noutside: ENOMEM\n", "{got}");
+        assert!(got.err().contains("can't be mapped into the process: ENOMEM"), "{got}");
+    }
+
+    #[test]
+    fn a_task_that_landlock_confines() {
+        let name = "a_task_that_landlock_confines";
+        let Some(got) = hard(name, "landlock") else { return };
+        if got.out().starts_with("landlock: ") {
+            skip!(name, "this kernel has no Landlock: {}", got.out().trim());
+        }
+        let confined =
+            "elsewhere: EACCES\nchdir: ok\nopen: ok\nbin/static: EACCES\nbin/static: 4d00\n";
+        assert_eq!(got.out(), confined, "{got}");
+        assert!(got.err().contains("its runnable copy may not be run"), "no reason: {got}");
+    }
+
     #[test]
     fn fakeroot() {
         let name = "fakeroot";

@@ -59,11 +59,26 @@ fn run(
         None => by_path(call, &mut held, plan, first)?,
     };
     match end {
-        ExecEnd::Failed(result) => held.finish(result),
+        ExecEnd::Failed(result) => {
+            tell_refused_twin(call, plan, result);
+            held.finish(result)
+        }
         ExecEnd::Loaded => {
             arrange(call.job, &mut held, plan)?;
             held.release()
         }
+    }
+}
+
+/// Everybody may run a twin: that this task may not is not the projected program's doing.
+fn tell_refused_twin(call: &Call<'_>, plan: &Plan, result: i64) {
+    let refused = [Errno::EACCES, Errno::EPERM].map(|e| -i64::from(e.raw())).contains(&result);
+    if refused && rewrite::path_of(plan.file.as_fd()).is_ok_and(|path| call.job.is_hidden(&path)) {
+        call.job.counters.fail(format!(
+            "exec of {}: its runnable copy may not be run: the store lies on a file system mounted \
+             noexec, or the task has restricted itself (Landlock, a seccomp filter of its own)",
+            String::from_utf8_lossy(&plan.name)
+        ));
     }
 }
 
@@ -94,7 +109,7 @@ fn by_path(
 ) -> Result<ExecEnd, HoldError> {
     let arch = call.caller.arch;
     let path = rewrite::path_of(plan.file.as_fd())?;
-    let page = match rewrite::Page::map(held, arch, &path)? {
+    let page = match rewrite::Page::map(call, held, &path)? {
         Ok(page) => page,
         Err(error) => return Ok(ExecEnd::Failed(error)),
     };
