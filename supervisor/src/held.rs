@@ -18,8 +18,8 @@ pub enum HoldError {
     Refused {
         /// What ptrace said.
         errno: OsErrno,
-        /// Who traces it, if somebody does.
-        tracer: Option<i32>,
+        /// Who traces it, if somebody does: name and process id.
+        tracer: Option<(String, i32)>,
     },
     /// It ended; its parent is told how.
     Gone,
@@ -58,7 +58,8 @@ impl Attached {
     /// The same, and the task still waits for its answer in any case.
     pub fn if_possible(tid: i32, pending: &Pending<'_>) -> Result<Attached, HoldError> {
         if let Err(errno) = seize(tid, pending) {
-            let tracer = tracer_of(tid).filter(|t| *t != 0);
+            // Asked before the answer: then both may be gone.
+            let tracer = tracer_of(tid).filter(|t| *t != 0).map(|t| (name_of(t), t));
             // EPERM is also what ptrace says of a task that is just ending.
             let gone = errno == OsErrno::ESRCH || !pending.still_valid();
             return Err(if gone { HoldError::Gone } else { HoldError::Refused { errno, tracer } });
@@ -367,6 +368,11 @@ fn traced_by_us(tid: i32) -> bool {
 /// The thread that traces the task; 0 when none does, None when the task is gone.
 fn tracer_of(tid: i32) -> Option<i32> {
     status_number(tid, "TracerPid:")
+}
+
+fn name_of(tid: i32) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{tid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
 }
 
 fn tgid_of(tid: i32) -> Option<i32> {

@@ -128,7 +128,7 @@ impl Pool {
         let tid = i32::try_from(notif.pid).unwrap_or(0);
         if self.job.counters.task(tid) {
             self.count_process(tid);
-            self.job.users.see(tid);
+            self.job.users.see(self.job.proc(), tid);
         }
         let table = if arch == Arch::NATIVE { &self.native } else { &self.compat };
         let Some(row) = table.row(notif.data.nr) else {

@@ -252,13 +252,11 @@ impl Page {
 pub fn report(call: &Call<'_>, done: &Result<(), HoldError>) {
     match done {
         Ok(()) | Err(HoldError::Gone) => {}
-        Err(HoldError::Refused { errno, tracer: Some(tracer) }) => {
-            let name = std::fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
+        Err(HoldError::Refused { errno, tracer: Some((name, pid)) }) => {
             call.job.counters.fail(format!(
-                "{}: EPERM, for {} (process {tracer}) traces the task, and ptrace lets only one \
+                "{}: EPERM, for {name} (process {pid}) traces the task, and ptrace lets only one \
                  ({errno}); run this part of the job without a tracer",
                 call.row.name,
-                name.trim_end(),
             ));
         }
         Err(HoldError::Refused { errno, tracer: None }) => call.job.counters.fail(format!(

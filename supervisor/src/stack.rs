@@ -49,11 +49,12 @@ pub struct Stack {
 
 impl Stack {
     /// Replaces the first argument by `prefix`, if there is one, and the program's name by `name`.
-    /// `end` is where the argument strings end, as the kernel keeps it. Nothing is written yet.
+    /// Nothing is written yet.
     ///
-    /// The new arguments' strings stand right before the second one's, as if the kernel had put
-    /// them there: /proc/PID/cmdline is one piece of memory. What is in the way (the first
-    /// argument, and below it `AT_RANDOM` and its like, up to the block of pointers) moves down.
+    /// With `end`, where the argument strings end as the kernel keeps it, the new arguments'
+    /// strings stand right before the second one's, as if the kernel had put them there:
+    /// /proc/PID/cmdline is one piece of memory. What is in the way (the first argument, and below
+    /// it `AT_RANDOM` and its like, up to the block of pointers) moves down.
     pub fn rebuild(
         tid: i32,
         regs: &Registers,
@@ -64,6 +65,7 @@ impl Stack {
         let sp = usize::try_from(stack_pointer(regs)).map_err(|e| e.to_string())?;
         let word = word_size(regs);
         let old = Block::read(tid, sp, word)?;
+        let end = end.filter(|_| old.value(AT_SYSINFO_EHDR).is_some());
         let layout = Layout::new(&old, sp, word, prefix, name, end)?;
         let mut image = vec![0u8; layout.end - layout.sp];
         let words = layout.words(&old);
@@ -139,12 +141,14 @@ impl Layout {
         let (mut end_of_image, mut gap) = (top, top);
         if let Some(prefix) = prefix {
             // The block, what is in between, the first argument, the second: upwards in memory.
-            let first = old.argv.first().copied().or(end);
-            let second = old.argv.get(1).copied().or(end).or(first);
-            let (Some(first), Some(second)) = (first, second) else {
-                return Err("no arguments, and no place for any".into());
+            let (first, second) = match end {
+                Some(end) => {
+                    let second = old.argv.get(1).copied().unwrap_or(end);
+                    (size(old.argv.first().copied().unwrap_or(end))?, size(second)?)
+                }
+                // Wherever there is room: below the block's end.
+                None => (top, top),
             };
-            let (first, second) = (size(first)?, size(second)?);
             if !(top <= first && first <= second && first - top <= MAX_GAP) {
                 return Err("the new program's arguments are not where they should be".into());
             }
@@ -350,11 +354,23 @@ mod tests {
     #[test]
     fn arguments_that_are_not_there_and_strange_ones() {
         let prefix = [b"sh".to_vec(), b"script".to_vec()];
-        let new = Layout::new(&block(&[]), 0x1000, 8, Some(&prefix), b"n", Some(0x1200));
-        assert_eq!(new.expect("it fits").prefix[0], 0x1200 - 10);
-        for (argv, end) in [(&[][..], None), (&[0x900, 0x910], None), (&[0x1100, 0x1050], None)] {
-            assert!(Layout::new(&block(argv), 0x1000, 8, Some(&prefix), b"n", end).is_err());
+        let new =
+            |argv: &[u64], end| Layout::new(&block(argv), 0x1000, 8, Some(&prefix), b"n", end);
+        assert_eq!(new(&[], Some(0x1200)).expect("it fits").prefix[0], 0x1200 - 10);
+        for argv in [[0x900, 0x910], [0x1100, 0x1050], [0x1100, 0x10]] {
+            assert!(new(&argv, Some(0x1200)).is_err(), "{argv:x?}");
         }
+    }
+
+    #[test]
+    fn arguments_that_need_not_be_in_one_piece_move_nothing() {
+        let prefix = [b"sh".to_vec(), b"script".to_vec()];
+        let old = block(&[0x1100, 0x1110]);
+        let new = Layout::new(&old, 0x1000, 8, Some(&prefix), b"name", None).expect("it fits");
+        let top = 0x1000 + old.words * 8;
+        assert_eq!((new.gap_len, new.end, new.prefix[1] + 7), (0, top, top));
+        assert!(new.sp + new.words * 8 <= new.scratch && new.name + 5 <= new.prefix[0]);
+        assert_eq!(new.words(&old)[..4], [3, new.prefix[0] as u64, new.prefix[1] as u64, 0x1110]);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 use crate::held::{Held, HoldError, Number};
 use crate::stack::{self, Places};
+use crate::sys::process;
 use crate::table::Arch;
 use nix::sys::uio::{RemoteIoVec, process_vm_writev};
 use nix::unistd::Pid;
@@ -33,8 +34,15 @@ impl Memory {
     /// Where `arg_start` stands.
     const ARGUMENTS: usize = 7;
 
-    /// Those of a stopped task; None where the supervisor may not know.
-    pub fn of(tid: i32) -> Option<Memory> {
+    /// Those of a new program that can be made to change them.
+    pub fn of_changeable(tid: i32) -> Option<Memory> {
+        static KNOWN: OnceLock<bool> = OnceLock::new();
+        let known = *KNOWN.get_or_init(process::knows_memory_map);
+        if known && has_only_our_filter(tid) { Memory::of(tid) } else { None }
+    }
+
+    /// Those of a task; None where the supervisor may not know.
+    fn of(tid: i32) -> Option<Memory> {
         let stat = std::fs::read(format!("/proc/{tid}/stat")).ok()?;
         // The name in parentheses may hold anything: the fields start after the last one.
         let start = stat.iter().rposition(|&b| b == b')')? + 1;

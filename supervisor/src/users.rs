@@ -4,9 +4,13 @@
 //! A task in a user namespace of its own (unshare -U, rootless containers, sandboxes) sees every
 //! owner through the namespace's map, and what is not in the map as the overflow id. Jobs hardly
 //! ever have such tasks, so nobody is asked before the first is seen: at an unshare, or at a
-//! task's first call.
+//! task's first call. (A task that gets the number of an earlier one is not asked again: it is
+//! missed if it is the job's first in another namespace, and was cloned into it.)
 
 use crate::caller::Caller;
+use crate::sys::proc::{PathBuffer, ProcName, read_link};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -31,20 +35,22 @@ impl Users {
     }
 
     /// A task is seen for the first time.
-    pub fn see(&self, tid: i32) {
-        if !self.any_foreign.load(Relaxed) && self.differs(tid) {
+    pub fn see(&self, proc: BorrowedFd<'_>, tid: i32) {
+        if !self.any_foreign.load(Relaxed) && self.differs(proc, tid) {
             self.expect_foreign();
         }
     }
 
-    fn differs(&self, tid: i32) -> bool {
+    fn differs(&self, proc: BorrowedFd<'_>, tid: i32) -> bool {
+        let mut buf: PathBuffer = [0; 4096];
         // Unreadable: gone, or shut off from us; then nothing can be said of it anyway.
-        std::fs::read_link(format!("/proc/{tid}/ns/user")).is_ok_and(|theirs| theirs != self.own)
+        read_link(proc, &ProcName::of(tid, b"ns/user"), &mut buf)
+            .is_ok_and(|theirs| theirs != self.own.as_os_str().as_bytes())
     }
 
     /// Is the caller in another user namespace than the supervisor?
     pub fn is_foreign(&self, caller: &Caller<'_>) -> bool {
-        self.any_foreign.load(Relaxed) && self.differs(caller.tid)
+        self.any_foreign.load(Relaxed) && self.differs(caller.proc, caller.tid)
     }
 
     /// An owner as the caller sees it.
@@ -92,6 +98,7 @@ fn number(file: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
     fn ids_are_looked_up_in_a_map() {
@@ -109,9 +116,10 @@ mod tests {
     #[test]
     fn nobody_is_foreign_at_first() {
         let users = Users::new().expect("/proc");
-        users.see(i32::try_from(std::process::id()).expect("a process id"));
+        let proc = std::fs::File::open("/proc").expect("/proc");
+        users.see(proc.as_fd(), i32::try_from(std::process::id()).expect("a process id"));
         assert!(!users.any_foreign.load(Relaxed));
-        users.see(-1);
+        users.see(proc.as_fd(), 0);
         assert!(!users.any_foreign.load(Relaxed), "a task that is gone");
     }
 }

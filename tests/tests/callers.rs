@@ -342,6 +342,12 @@ mod tests {
     }
 
     #[test]
+    fn a_task_with_a_filter_of_its_own() {
+        callers("filter", Guest::Dynamic, "callers_hard", "filter", "prctl");
+        callers("filter", Guest::Bits32, "callers_hard", "filter", "prctl");
+    }
+
+    #[test]
     fn no_memory_for_a_page_more() {
         let Some(got) = hard("no_memory_for_a_page_more", "memory") else { return };
         assert_eq!(got.out(), "inside: ok\noutside: ENOMEM\n", "{got}");

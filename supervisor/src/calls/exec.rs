@@ -147,7 +147,7 @@ fn exec(
 /// Gives the new program the arguments and the name that it would have had.
 fn arrange(job: &Job, held: &mut Held, plan: &Plan) -> Result<(), HoldError> {
     let prefix = plan.prefix.as_deref();
-    let memory = prefix.and_then(|_| Memory::of(held.tid()));
+    let memory = prefix.and_then(|_| Memory::of_changeable(held.tid()));
     let end = memory.as_ref().map(Memory::arguments_end);
     let mut regs = held.registers()?;
     let reason = match Stack::rebuild(held.tid(), &regs, prefix, &plan.name, end) {

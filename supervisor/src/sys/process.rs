@@ -37,6 +37,15 @@ pub fn prctl(option: libc::c_int, arg2: libc::c_ulong) -> Result<(), Errno> {
     Errno::result(r).map(drop)
 }
 
+/// Does this kernel have prctl(2)'s `PR_SET_MM_MAP` (CONFIG_CHECKPOINT_RESTORE)?
+pub fn knows_memory_map() -> bool {
+    const PR_SET_MM_MAP_SIZE: libc::c_ulong = 15;
+    let mut size: libc::c_uint = 0;
+    // SAFETY: that option only writes the size of a structure to `size`.
+    let r = unsafe { libc::prctl(libc::PR_SET_MM, PR_SET_MM_MAP_SIZE, &raw mut size, 0, 0) };
+    r == 0
+}
+
 /// execve(2); returns only its error. `argv` and `envp` are NULL-terminated vectors of C strings.
 pub fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> Errno {
     assert!(argv.last().is_some_and(|p| p.is_null()), "argv ends in NULL");
