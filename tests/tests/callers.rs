@@ -174,7 +174,7 @@ mod tests {
         world.ingest(world.path("src"), "t");
         let p = world.path("p");
         let lines = format!(
-            "o=$TMPDIR/out; rm -f $o; {p}/bin/{own} an argument >$o & s=$!; until grep -q up $o; do sleep 0.01; done; \
+            "o=$TMPDIR/out; : >$o; {p}/bin/{own} an argument >$o & s=$!; until grep -q up $o; do sleep 0.01; done; \
              ps -o comm=,args= -p $s; [ \"$(pgrep -x {own})\" = $s ] && echo by name; \
              [ \"$(pgrep -f '^/usr/bin/perl -w {p}/bin/{own} an')\" = $s ] && echo by arguments; \
              cat /proc/$s/comm; tr '\\0' '|' </proc/$s/cmdline; killall -v {own} 2>&1 | sed \"s/$s/PID/\"; wait $s; echo $?",
