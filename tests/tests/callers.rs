@@ -413,9 +413,11 @@ mod tests {
             let reason = format!("vrift-trace: {call}: EPERM, for {} (process ", tracer[0]);
             assert!(got.err().contains(&reason), "the tracer is not named: {got}");
         }
-        let count = "$(ls /proc/$$/fd | wc -l)";
-        let got =
-            run(&format!("a={count}; cd {p}/d || cd {p}/d; [ $a = {count} ] && echo none left"));
+        let list = |to: &str| format!("ls /proc/$$/fd >$TMPDIR/{to}");
+        let (before, after) = (list("before"), list("after"));
+        let got = run(&format!(
+            "{before}; cd {p}/d || cd {p}/d; {after}; cmp $TMPDIR/before $TMPDIR/after && echo none left"
+        ));
         assert!(got.out().contains("none left"), "a descriptor stays behind: {got}");
     }
 
