@@ -122,7 +122,7 @@ pub fn open_path_only<'p>(
             // The link of /proc must be followed; it leads to no other.
             (0, format!("/proc/self/fd/{lent}"), flags & !libc::O_NOFOLLOW)
         };
-        let opened = match Page::map(&mut held, arch, text.as_bytes())? {
+        let opened = match Page::map(call, &mut held, text.as_bytes())? {
             Ok(page) => {
                 // The call is notified.
                 call.job.expect(tid, page.address);
