@@ -5,6 +5,7 @@
 //! that it makes another call instead, or several. Signals are blocked meanwhile, so that none is
 //! delivered with registers that are not the task's own. Dropping a [`Held`] detaches.
 
+use crate::caller::Caller;
 use crate::listener::Pending;
 use crate::sys::trace::{self, Registers, Stop};
 use crate::table::Arch;
@@ -14,13 +15,8 @@ use vrift_policy::Errno;
 /// Why a call could not be made in the task's place.
 #[derive(Debug)]
 pub enum HoldError {
-    /// The task can't be attached to; it was answered with EPERM.
-    Refused {
-        /// What ptrace said.
-        errno: OsErrno,
-        /// Who traces it, if somebody does: name and process id.
-        tracer: Option<(String, i32)>,
-    },
+    /// The task can't be attached to, for this reason.
+    Refused(String),
     /// It ended; its parent is told how.
     Gone,
     /// A ptrace request failed in the middle.
@@ -43,12 +39,20 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Attaches to the task behind `pending`, which is given back; answers EPERM where that can't
-    /// be done.
-    pub fn to(tid: i32, pending: Pending<'_>) -> Result<(Attached, Pending<'_>), HoldError> {
-        match Attached::if_possible(tid, &pending) {
+    /// Attaches to the task behind `pending`, which is given back. Where that can't be done the
+    /// reason is noted, with what the task called, and it is answered EPERM.
+    pub fn to<'p>(
+        caller: &Caller<'_>,
+        call: &str,
+        pending: Pending<'p>,
+    ) -> Result<(Attached, Pending<'p>), HoldError> {
+        match Attached::if_possible(caller.tid, &pending) {
             Ok(attached) => Ok((attached, pending)),
             Err(e) => {
+                // Before the answer: after it task, tracer and job may be gone at once.
+                if let HoldError::Refused(reason) = &e {
+                    caller.counters.fail(format!("{call}: EPERM, {reason}"));
+                }
                 pending.answer(&crate::listener::Answer::Fail(Errno::EPERM));
                 Err(e)
             }
@@ -58,11 +62,13 @@ impl Attached {
     /// The same, and the task still waits for its answer in any case.
     pub fn if_possible(tid: i32, pending: &Pending<'_>) -> Result<Attached, HoldError> {
         if let Err(errno) = seize(tid, pending) {
-            // Asked before the answer: then both may be gone.
-            let tracer = tracer_of(tid).filter(|t| *t != 0).map(|t| (name_of(t), t));
             // EPERM is also what ptrace says of a task that is just ending.
             let gone = errno == OsErrno::ESRCH || !pending.still_valid();
-            return Err(if gone { HoldError::Gone } else { HoldError::Refused { errno, tracer } });
+            return Err(if gone {
+                HoldError::Gone
+            } else {
+                HoldError::Refused(refusal(errno, tid))
+            });
         }
         let attached = Attached { tid };
         if !pending.still_valid() {
@@ -118,9 +124,9 @@ pub enum ExecEnd {
 
 impl Held {
     /// Takes hold of the task behind `pending`.
-    pub fn take(tid: i32, arch: Arch, pending: Pending<'_>) -> Result<Held, HoldError> {
-        let (attached, pending) = Attached::to(tid, pending)?;
-        Held::stop(attached, arch, pending)
+    pub fn take(caller: &Caller<'_>, call: &str, pending: Pending<'_>) -> Result<Held, HoldError> {
+        let (attached, pending) = Attached::to(caller, call, pending)?;
+        Held::stop(attached, caller.arch, pending)
     }
 
     /// Sends a task that is attached to back to the start of its call, where it stops.
@@ -339,6 +345,21 @@ impl Drop for Held {
             let _ = trace::set_signal_mask(self.tid, self.mask);
             self.let_go();
         }
+    }
+}
+
+/// Why a task can't be attached to.
+fn refusal(errno: OsErrno, tid: i32) -> String {
+    match tracer_of(tid) {
+        Some(tracer) if tracer != 0 => format!(
+            "for {} (process {tracer}) traces the task, and ptrace lets only one ({errno}); run \
+             this part of the job without a tracer",
+            name_of(tracer)
+        ),
+        _ => format!(
+            "for the task may not be traced: ptrace(PTRACE_SEIZE) = {errno}; `vrift-trace doctor` \
+             tells why"
+        ),
     }
 }
 

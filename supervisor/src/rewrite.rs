@@ -23,7 +23,7 @@ const PAGE: usize = 4096;
 /// into chdir of the directory's own path.
 pub fn change_directory(call: &Call<'_>, pending: Pending<'_>, fd: BorrowedFd<'_>) {
     let arch = call.caller.arch;
-    let done = Attached::to(call.caller.tid, pending).and_then(|(attached, pending)| {
+    let done = Attached::to(call.caller, call.row.name, pending).and_then(|(attached, pending)| {
         match pending.lend(fd) {
             Ok(lent) => {
                 let mut held = Held::stop(attached, arch, pending)?;
@@ -96,7 +96,7 @@ pub fn open_path_only<'p>(
     let (tid, arch) = (call.caller.tid, call.caller.arch);
     let attached = match Attached::if_possible(tid, &pending) {
         Ok(attached) => attached,
-        Err(HoldError::Refused { .. }) => return Some(pending),
+        Err(HoldError::Refused(_)) => return Some(pending),
         Err(e) => {
             pending.answer(&Answer::Fail(Errno::EPERM));
             report(call, &Err(e));
@@ -155,7 +155,7 @@ pub fn redirect(call: &Call<'_>, pending: Pending<'_>, paths: &[(u8, Vec<u8>)]) 
     // The call is notified again, so somebody else has to receive while this thread waits; and it
     // may block for as long as the real file makes it.
     let done = call.pool.while_waiting(|| {
-        let mut held = Held::take(call.caller.tid, call.caller.arch, pending)?;
+        let mut held = Held::take(call.caller, call.row.name, pending)?;
         let outcome = with_paths(call, &mut held, paths)?;
         held.finish(outcome)
     });
@@ -251,19 +251,7 @@ impl Page {
 /// Notes what went wrong; the task has been answered or is gone.
 pub fn report(call: &Call<'_>, done: &Result<(), HoldError>) {
     match done {
-        Ok(()) | Err(HoldError::Gone) => {}
-        Err(HoldError::Refused { errno, tracer: Some((name, pid)) }) => {
-            call.job.counters.fail(format!(
-                "{}: EPERM, for {name} (process {pid}) traces the task, and ptrace lets only one \
-                 ({errno}); run this part of the job without a tracer",
-                call.row.name,
-            ));
-        }
-        Err(HoldError::Refused { errno, tracer: None }) => call.job.counters.fail(format!(
-            "{}: EPERM, for the task may not be traced: ptrace(PTRACE_SEIZE) = {errno}; \
-             `vrift-trace doctor` tells why",
-            call.row.name
-        )),
+        Ok(()) | Err(HoldError::Gone | HoldError::Refused(_)) => {}
         Err(HoldError::Ptrace(e)) => call.job.counters.fail(format!(
             "{}: ptrace of task {} failed in the middle: {e}",
             call.row.name, call.caller.tid

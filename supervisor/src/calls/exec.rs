@@ -28,7 +28,7 @@ pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
         Ok(None) => return pending.answer(&Answer::Continue),
         Err(e) => return pending.answer(&Answer::Fail(e)),
     };
-    let done = Attached::to(call.caller.tid, pending).and_then(|(attached, pending)| {
+    let done = Attached::to(call.caller, call.row.name, pending).and_then(|(attached, pending)| {
         let lent = match pending.lend(plan.file.as_fd()) {
             Ok(number) => Some(number),
             Err(Errno::EMFILE) => None,
