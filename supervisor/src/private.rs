@@ -117,9 +117,14 @@ impl Private {
         Ok(())
     }
 
+    /// Frees the descriptors that were kept for ending the job and tidying up.
+    pub fn make_room(&self) {
+        self.reserve.release();
+    }
+
     /// Removes the tree; descriptors of it go on to exist. Again does no harm.
     pub fn tidy(&self) {
-        self.reserve.release();
+        self.make_room();
         remove(&self.root);
     }
 

@@ -62,6 +62,8 @@ pub fn run(
     let alone = || u32::try_from(nix::unistd::getppid().as_raw()) != Ok(supervisor);
     let mut report = Report { status: 0, ended: 0 };
     let mut first_is_there = true;
+    // Nothing else is opened here.
+    private.iter().for_each(|p| p.make_room());
     loop {
         if alone() {
             leftover::end_all(|_, _| {});
@@ -70,7 +72,7 @@ pub fn run(
             }
             process::exit_now(super::OURS);
         }
-        while let Some((pid, status)) = process::reap(false) {
+        while let Some((pid, status)) = process::reap() {
             if pid == child {
                 report.status = status;
                 first_is_there = false;

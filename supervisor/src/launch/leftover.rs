@@ -2,14 +2,25 @@
 
 use crate::sys::process;
 use std::collections::HashMap;
+use std::time::Duration;
+
+const SHORTEST: Duration = Duration::from_micros(200);
+const LONGEST: Duration = Duration::from_millis(10);
 
 /// Ends every descendant of this process and waits until none is left.
+///
+/// It never waits for a child to end but looks again and again. One may have come after the look
+/// for descendants; and in the supervisor, whose wards they become when the keeper is killed, a
+/// child that dies while a receiver holds it by ptrace wakes that thread only, and this one not
+/// even when it is let go (__ptrace_detach() of kernel/ptrace.c: tracer and parent are one
+/// process).
 ///
 /// A descendant that forks meanwhile is found in the next round: whoever loses its parent becomes
 /// ours, so the rounds end when nothing is left to fork.
 pub fn end_all(mut on_end: impl FnMut(i32, i32)) {
+    let mut pause = SHORTEST;
     loop {
-        while let Some((pid, status)) = process::reap(false) {
+        while let Some((pid, status)) = process::reap() {
             on_end(pid, status);
         }
         if process::has_no_children() {
@@ -18,9 +29,8 @@ pub fn end_all(mut on_end: impl FnMut(i32, i32)) {
         for pid in descendants() {
             let _ = process::kill(pid, libc::SIGKILL);
         }
-        if let Some((pid, status)) = process::reap(true) {
-            on_end(pid, status);
-        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST);
     }
 }
 

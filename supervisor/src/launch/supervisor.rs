@@ -64,6 +64,7 @@ pub fn run(
         }
     };
     // If the keeper was killed, its wards are ours now.
+    job.private.iter().for_each(Private::make_room);
     leftover::end_all(|_, _| {});
     // The receivers still hold the job, so nothing of it is dropped.
     let tidy = || job.private.iter().for_each(Private::tidy);
@@ -111,7 +112,7 @@ fn raise_descriptor_limit() {
 /// Waits for the keeper and passes signals on.
 fn wait_for(keeper: i32) {
     loop {
-        while let Some((pid, _)) = process::reap(false) {
+        while let Some((pid, _)) = process::reap() {
             if pid == keeper {
                 return;
             }

@@ -174,11 +174,10 @@ pub fn wait_signal(set: &nix::sys::signal::SigSet) -> (i32, bool) {
     }
 }
 
-/// waitpid(2) for any child of the calling thread; None when there is none left, or, without
-/// `block`, none that ended.
-pub fn reap(block: bool) -> Option<(i32, i32)> {
+/// waitpid(2) for any child of the calling thread that has ended; None when there is none.
+pub fn reap() -> Option<(i32, i32)> {
     let mut status = 0;
-    let flags = libc::__WALL | libc::__WNOTHREAD | if block { 0 } else { libc::WNOHANG };
+    let flags = libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG;
     loop {
         // SAFETY: `status` is writable for the call.
         let pid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
