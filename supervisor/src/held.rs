@@ -255,7 +255,7 @@ impl Held {
             self.begun = true;
         }
         let own = self.saved;
-        set_behind(&mut self.saved, instruction);
+        set_maker(&mut self.saved, instruction);
         let result = self.call(nr, args, false);
         self.saved = own;
         trace::set_registers(self.tid, &self.saved)?;
@@ -483,9 +483,9 @@ fn set_call(regs: &mut Registers, nr: i32, args: [u64; 6], fresh: bool, arch: Ar
     }
 }
 
-/// As if the instruction at this address had just been executed.
+/// The next call is made by the instruction at this address: as if it had just been executed.
 #[cfg(target_arch = "x86_64")]
-fn set_behind(regs: &mut Registers, instruction: u64) {
+fn set_maker(regs: &mut Registers, instruction: u64) {
     regs.rip = instruction + 2;
 }
 
@@ -515,9 +515,10 @@ fn set_call(regs: &mut Registers, nr: i32, args: [u64; 6], _fresh: bool, _arch: 
     regs.regs[8] = u64::from(nr.unsigned_abs());
 }
 
+/// The next call is made by the instruction at this address.
 #[cfg(target_arch = "aarch64")]
-fn set_behind(regs: &mut Registers, instruction: u64) {
-    regs.pc = instruction + 4;
+fn set_maker(regs: &mut Registers, instruction: u64) {
+    regs.pc = instruction;
 }
 
 #[cfg(target_arch = "aarch64")]
