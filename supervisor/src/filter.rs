@@ -8,6 +8,7 @@
 //! seccompiler, the usual compiler for such filters, has no notify action and one architecture to
 //! a program; the unit tests use it to check the verdicts of this one.
 
+use crate::features::AbsentCalls;
 use crate::sys::seccomp::Instruction;
 use crate::table::{Act, Arch, Handler, IOCTLS, LAST_KNOWN, Need, REFUSED_IOCTLS, ROWS, Row};
 use vrift_policy::Errno;
@@ -31,6 +32,8 @@ pub struct Needs {
     pub exec_cookie: u32,
     /// The supervisor's and the keeper's process ids.
     pub own_pids: [u32; 2],
+    /// What this kernel doesn't have.
+    pub absent: AbsentCalls,
 }
 
 /// What 32-bit calls on a 64-bit kernel get.
@@ -47,7 +50,13 @@ pub enum Compat32 {
 
 impl Needs {
     /// Is this row's call asked for?
+    ///
+    /// What this kernel doesn't have it says itself: its ENOSYS makes the job take another way.
     pub fn wants(&self, row: &Row) -> bool {
+        let newer = row.number(Arch::NATIVE).is_some_and(|nr| self.absent.has(nr));
+        if newer && !matches!(row.handler, Handler::Refuse(_)) {
+            return false;
+        }
         match row.need {
             Need::Mounts => self.mounts,
             Need::Record => self.mounts || self.record,

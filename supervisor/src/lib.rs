@@ -15,6 +15,7 @@ mod caller;
 mod calls;
 pub mod cli;
 mod counters;
+mod features;
 mod filter;
 mod held;
 mod hints;

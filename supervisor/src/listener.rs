@@ -56,8 +56,8 @@ const RESTART: i32 = 513;
 
 impl Listener {
     /// Takes the listener over and turns on what it can do.
-    pub fn new(fd: OwnedFd, wait_killable: bool) -> Listener {
-        let sync_wake_up = seccomp::set_sync_wake_up(fd.as_fd()).is_ok();
+    pub fn new(fd: OwnedFd, wait_killable: bool, sync_wake_up: bool) -> Listener {
+        let sync_wake_up = sync_wake_up && seccomp::set_sync_wake_up(fd.as_fd()).is_ok();
         Listener { fd, features: Features { wait_killable, sync_wake_up } }
     }
 

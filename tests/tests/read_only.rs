@@ -306,7 +306,9 @@ mod tests {
             .iter()
             .zip(answers(&rows, &outcome.out()))
             .filter(|(row, got)| {
-                !row.firmer && row.expected != "?" && !got.starts_with(&row.expected)
+                // A kernel older than the call says nothing about it.
+                let unknown = row.call.starts_with("fchmodat2 ") && got.starts_with("-1 ENOSYS");
+                !row.firmer && row.expected != "?" && !unknown && !got.starts_with(&row.expected)
             })
             .map(|(row, got)| {
                 format!("{}: expected {}, the kernel says {got}", row.call, row.expected)

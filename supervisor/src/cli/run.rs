@@ -3,6 +3,7 @@
 use super::args::{Cli, SummaryFormat};
 use super::{Complaint, is_terminal};
 use crate::counters::Counters;
+use crate::features::{AbsentCalls, Without};
 use crate::filter::{Compat32, Needs};
 use crate::hints::Hints;
 use crate::job::{Job, StoreView};
@@ -244,6 +245,7 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
         exec_cookie: job.exec_cookie,
         // Known when they are there.
         own_pids: [0; 2],
+        absent: AbsentCalls::of_this_kernel(),
     };
     let here = std::env::current_dir().ok();
     let enter = here.filter(|d| mounts && job.projection.may_concern(d.as_os_str().as_bytes()));
@@ -253,6 +255,7 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
     Ok(Plan {
         command: cli.job.clone(),
         needs,
+        without: Without::of_environment()?,
         no_new_privs: policy.syscalls.no_new_privs,
         on_leftover: policy.job.on_leftover,
         enter,

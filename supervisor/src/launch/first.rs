@@ -51,7 +51,7 @@ fn prepare(plan: &Plan, mask: &SigSet, to: &OwnedFd, own_pids: [u32; 2]) -> Resu
     process::default_sigpipe();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None).map_err(at(Stage::Listener))?;
     let program = filter::compile(&filter::Needs { own_pids, ..plan.needs });
-    let killable = seccomp::knows_flag(FLAG_WAIT_KILLABLE_RECV);
+    let killable = !plan.without.wait_killable && seccomp::knows_flag(FLAG_WAIT_KILLABLE_RECV);
     let flags = if killable { FLAG_WAIT_KILLABLE_RECV } else { 0 };
     let listener = seccomp::load_with_listener(&program, flags).map_err(at(Stage::Listener))?;
     let message = [0u8, u8::from(killable)];

@@ -15,6 +15,7 @@ mod supervisor;
 
 pub use supervisor::Outcome;
 
+use crate::features::Without;
 use crate::filter::Needs;
 use crate::job::Job;
 use crate::sys::{process, seccomp};
@@ -31,6 +32,8 @@ pub struct Plan {
     pub command: Vec<OsString>,
     /// What the filter asks for.
     pub needs: Needs,
+    /// Kernel features that are not used.
+    pub without: Without,
     /// Set `no_new_privs`; without it the supervisor needs CAP_SYS_ADMIN.
     pub no_new_privs: bool,
     /// What becomes of processes that outlive the command.

@@ -51,7 +51,7 @@ pub fn run(
     drop(theirs);
     job.own_pids = [supervisor, keeper.unsigned_abs()];
     let job = Arc::new(job);
-    let supervised = supervise(&job, &ours);
+    let supervised = supervise(plan, &job, &ours);
     let (report, failure) = match supervised {
         Ok(_pool) => {
             wait_for(keeper);
@@ -86,13 +86,13 @@ pub fn run(
 }
 
 /// Takes the listener over and starts the receivers.
-fn supervise(job: &Arc<Job>, from: &OwnedFd) -> Result<Arc<Pool>, LaunchError> {
+fn supervise(plan: &Plan, job: &Arc<Job>, from: &OwnedFd) -> Result<Arc<Pool>, LaunchError> {
     let received = first::receive_listener(from);
     // From here on the job's tasks may not look into this process.
     process::prctl(libc::PR_SET_DUMPABLE, 0).map_err(LaunchError::os("prctl(PR_SET_DUMPABLE)"))?;
     raise_descriptor_limit();
     let (listener, wait_killable) = received.map_err(LaunchError::Filter)?;
-    let listener = Listener::new(listener, wait_killable);
+    let listener = Listener::new(listener, wait_killable, !plan.without.sync_wake_up);
     let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     tracing::debug!("{:?}, {count} receivers", listener.features);
     Pool::start(Arc::clone(job), listener, count)

@@ -5,6 +5,16 @@ use nix::unistd::Pid;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+/// Does the kernel have the call of this number? Asked with arguments that no call takes, so only
+/// for calls that look at theirs: ENOSYS comes before.
+pub fn knows_call(nr: u32) -> bool {
+    const NO: libc::c_long = -1;
+    // SAFETY: every argument is -1, which is no descriptor, no address, no set of flags and no
+    // size: a call that looks at its arguments refuses them, and touches no memory.
+    let r = unsafe { libc::syscall(libc::c_long::from(nr), NO, NO, NO, NO, NO, NO) };
+    r != -1 || Errno::last() != Errno::ENOSYS
+}
+
 /// The two sides of a fork.
 pub enum Forked {
     /// In the child.
