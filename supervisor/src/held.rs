@@ -36,6 +36,8 @@ impl From<OsErrno> for HoldError {
 /// A task that the calling thread traces, until this is dropped. It still waits for its answer.
 pub struct Attached {
     tid: i32,
+    /// It is known to be stopped, by a stop that was waited for.
+    stopped: bool,
 }
 
 impl Attached {
@@ -70,28 +72,38 @@ impl Attached {
                 HoldError::Refused(refusal(errno, tid))
             });
         }
-        let attached = Attached { tid };
+        let attached = Attached { tid, stopped: false };
         if !pending.still_valid() {
             // The id belongs to another task now, which is let go.
             return Err(HoldError::Gone);
         }
         Ok(attached)
     }
+
+    /// Stops the task wherever it is. Returns the signal that it was about to get, or 0; None when
+    /// it is gone.
+    fn stop(&self) -> Option<i32> {
+        let _ = trace::interrupt(self.tid);
+        match trace::wait() {
+            Ok((pid, Stop::Gone)) if pid == self.tid => None,
+            Ok((_, Stop::Signal(signal))) => Some(signal),
+            Ok(_) => Some(0),
+            // It is not ours any more.
+            Err(_) => None,
+        }
+    }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
+        // Without WAIT_KILLABLE a signal may have brought it out of its call meanwhile, which it
+        // gets when it is let go.
+        let mut signal = if self.stopped { Some(0) } else { self.stop() };
         // A task that was killed can't be detached, and its end is told to its tracer first: its
         // parent would wait for ever if nobody took notice here.
-        while let Err(e) = trace::detach(self.tid) {
+        while let Some(Err(e)) = signal.map(|signal| trace::detach(self.tid, signal)) {
             tracing::debug!("detach of task {}: {e}", self.tid);
-            let _ = trace::interrupt(self.tid);
-            match trace::wait() {
-                Ok((pid, Stop::Gone)) if pid == self.tid => return,
-                Ok(_) => {}
-                // It is not ours any more.
-                Err(_) => return,
-            }
+            signal = self.stop();
         }
     }
 }
@@ -130,7 +142,11 @@ impl Held {
     }
 
     /// Sends a task that is attached to back to the start of its call, where it stops.
-    pub fn stop(attached: Attached, arch: Arch, pending: Pending<'_>) -> Result<Held, HoldError> {
+    pub fn stop(
+        mut attached: Attached,
+        arch: Arch,
+        pending: Pending<'_>,
+    ) -> Result<Held, HoldError> {
         let tid = attached.tid;
         if let Err(e) = trace::interrupt(tid) {
             pending.answer(&crate::listener::Answer::Fail(Errno::EIO));
@@ -150,13 +166,15 @@ impl Held {
                     return Err(HoldError::Gone);
                 }
                 (_, Stop::Event) => break,
-                (_, Stop::Signal(signal)) => {
-                    stop_signal = Some(signal);
-                    trace::resume_to_syscall(tid)?;
-                }
-                (_, Stop::Syscall | Stop::Exec) => trace::resume_to_syscall(tid)?,
+                (_, Stop::Signal(signal)) => stop_signal = Some(signal),
+                (_, Stop::Syscall | Stop::Exec) => {}
             }
+            // Another stop may have taken the place of the one that was asked for: the kernel
+            // lets go of its lock when it takes a timer's signal.
+            trace::interrupt(tid)?;
+            trace::resume_to_syscall(tid)?;
         }
+        attached.stopped = true;
         let saved = trace::registers(tid)?;
         let mask = trace::signal_mask(tid)?;
         trace::set_signal_mask(tid, u64::MAX)?;

@@ -46,9 +46,9 @@ pub fn resume_to_syscall(tid: i32) -> Result<(), Errno> {
     ptrace(libc::PTRACE_SYSCALL, tid, 0, 0).map(drop)
 }
 
-/// Lets the task go.
-pub fn detach(tid: i32) -> Result<(), Errno> {
-    ptrace(libc::PTRACE_DETACH, tid, 0, 0).map(drop)
+/// Lets the stopped task go, with a signal if it was stopped before it got one; 0 for none.
+pub fn detach(tid: i32, signal: i32) -> Result<(), Errno> {
+    ptrace(libc::PTRACE_DETACH, tid, 0, usize::try_from(signal).unwrap_or(0)).map(drop)
 }
 
 /// The blocked signals of a stopped task.

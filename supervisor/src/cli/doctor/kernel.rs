@@ -347,7 +347,7 @@ fn hold(listener: &OwnedFd, child: i32, id: u64, killable: bool) -> Result<(), E
     }
     let registers = trace::registers(child)?;
     trace::set_registers(child, &registers)?;
-    trace::detach(child)
+    trace::detach(child, 0)
 }
 
 fn word_at() -> RemoteIoVec {
