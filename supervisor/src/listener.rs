@@ -114,7 +114,12 @@ impl Pending<'_> {
     }
 
     /// Answers.
-    pub fn answer(mut self, answer: &Answer) {
+    pub fn answer(self, answer: &Answer) {
+        self.answer_taken(answer);
+    }
+
+    /// Answers, and tells whether the task was still waiting for it.
+    pub fn answer_taken(mut self, answer: &Answer) -> bool {
         self.open = false;
         match answer {
             Answer::Continue => self.send(0, 0, RESPONSE_CONTINUE),
@@ -123,14 +128,15 @@ impl Pending<'_> {
         }
     }
 
-    /// Must a descriptor be handed over and the call answered in one step? Where a signal may come
-    /// between two, the task would keep the descriptor and be told EINTR.
-    pub fn answers_in_one_step(&self) -> bool {
+    /// May a signal send the task back to its call before it is answered? Then whatever the answer
+    /// changes besides must be undone if it isn't taken; and a descriptor is handed over and the
+    /// call answered in one step, or the task would keep the descriptor and be told EINTR.
+    pub fn may_be_interrupted(&self) -> bool {
         !self.listener.features.wait_killable
     }
 
     /// Answers with a new descriptor in the caller's table. `before` is told its number before
-    /// the task goes on; in one step (see [`Self::answers_in_one_step`]) right after.
+    /// the task goes on; in one step (see [`Self::may_be_interrupted`]) right after.
     ///
     /// In two steps the wake-up can be synchronous too, which is faster on more than one CPU.
     pub fn answer_descriptor(
@@ -139,7 +145,7 @@ impl Pending<'_> {
         close_on_exec: bool,
         before: impl FnOnce(i32),
     ) -> Result<(), Errno> {
-        let in_one_step = self.answers_in_one_step();
+        let in_one_step = self.may_be_interrupted();
         let listener = self.listener.fd();
         match seccomp::add_descriptor(listener, self.id, fd, close_on_exec, in_one_step) {
             Ok(number) => {
@@ -170,11 +176,15 @@ impl Pending<'_> {
         seccomp::respond(self.listener.fd(), self.id, 0, -RESTART, 0)
     }
 
-    fn send(&self, val: i64, error: i32, flags: u32) {
+    fn send(&self, val: i64, error: i32, flags: u32) -> bool {
         match seccomp::respond(self.listener.fd(), self.id, val, error, flags) {
-            // ENOENT: the task was killed or interrupted meanwhile; nobody waits any more.
-            Ok(()) | Err(OsErrno::ENOENT) => {}
-            Err(e) => tracing::error!("answer to notification {} was not taken: {e}", self.id),
+            Ok(()) => true,
+            // The task was killed or interrupted meanwhile; nobody waits any more.
+            Err(OsErrno::ENOENT) => false,
+            Err(e) => {
+                tracing::error!("answer to notification {} was not taken: {e}", self.id);
+                false
+            }
         }
     }
 }

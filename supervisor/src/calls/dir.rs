@@ -5,10 +5,11 @@
 //! positions are the projection's; a real directory's are its file system's, and what a mount
 //! adds there comes with the first batch, at the position of the entry before it.
 
-use super::{Call, Verdict};
+use super::Call;
 use crate::caller::job_errno;
+use crate::held::{Attached, Held, HoldError};
 use crate::job::Spot;
-use crate::listener::Answer;
+use crate::listener::{Answer, Pending};
 use crate::sys::proc::PathBuffer;
 use crate::sys::process::{descriptor_of_task, getdents64};
 use crate::table::Arch;
@@ -17,8 +18,9 @@ use nix::sys::stat::fstatat;
 use nix::unistd::{Whence, lseek};
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Mutex, PoisonError};
 use vrift_policy::Errno;
 use vrift_projection::NodeRef;
 use vrift_store::NodeKind;
@@ -26,36 +28,95 @@ use vrift_store::NodeKind;
 /// The most that one answer carries; a caller with a larger buffer asks again.
 const BATCH: usize = 256 * 1024;
 
+/// Where an answer may be interrupted, only one is made at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// What a call lists, and from where on.
+struct Listing {
+    bytes: Vec<u8>,
+    stream: OwnedFd,
+    start: i64,
+}
+
+impl Listing {
+    /// The stream goes back, as if nobody had read.
+    fn undo(&self) {
+        if let Err(e) = lseek(&self.stream, self.start, Whence::SeekSet) {
+            tracing::error!("a directory's position can't be set back to {}: {e}", self.start);
+        }
+    }
+}
+
 /// getdents(fd, buf, count) and getdents64.
-pub fn handle(call: &Call<'_>, legacy: bool) -> Result<Verdict, Errno> {
+pub fn handle(call: &Call<'_>, legacy: bool, pending: Pending<'_>) {
+    // A task that a signal sends back to its call asks for the same entries again: it must find
+    // the stream set back by then.
+    let alone = pending
+        .may_be_interrupted()
+        .then(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
+    let listing = match list(call, legacy) {
+        Ok(Some(listing)) => listing,
+        Ok(None) => return pending.answer(&Answer::Continue),
+        Err(e) => return pending.answer(&Answer::Fail(e)),
+    };
+    let length = i64::try_from(listing.bytes.len()).map_err(|_| Errno::EINVAL);
+    let written = call.caller.write(call.caller.arg(1), &listing.bytes).and(length);
+    let taken = match written {
+        Ok(length) if alone.is_some() => answer_held(call, length, pending),
+        Ok(length) => pending.answer_taken(&Answer::Value(length)),
+        Err(e) => {
+            pending.answer(&Answer::Fail(e));
+            false
+        }
+    };
+    if !taken {
+        listing.undo();
+    }
+    drop(alone);
+}
+
+/// Gives a task that a signal may interrupt its answer while it is held: the kernel may take an
+/// answer and send the task back to its call all the same.
+fn answer_held(call: &Call<'_>, length: i64, pending: Pending<'_>) -> bool {
+    match Attached::if_possible(call.caller.tid, &pending) {
+        Ok(attached) => {
+            let held = Held::stop(attached, call.caller.arch, pending);
+            held.and_then(|held| held.finish(length)).is_ok()
+        }
+        // Traced by somebody else: then the plain way is the better one.
+        Err(HoldError::Refused { .. }) => pending.answer_taken(&Answer::Value(length)),
+        Err(_) => false,
+    }
+}
+
+/// What the call lists; None where the kernel says it.
+fn list(call: &Call<'_>, legacy: bool) -> Result<Option<Listing>, Errno> {
     let fd = call.caller.int(0);
     let mut buf: PathBuffer = [0; 4096];
-    let Ok(text) = call.caller.descriptor(fd, &mut buf) else { return Ok(Verdict::CONTINUE) };
+    let Ok(text) = call.caller.descriptor(fd, &mut buf) else { return Ok(None) };
     let form = match (legacy, call.caller.arch) {
         (false, _) => Form::Modern,
         (true, Arch::I386) => Form::Narrow,
         (true, _) => Form::Legacy,
     };
     let count = usize::try_from(call.caller.arg(2) & 0xffff_ffff).unwrap_or(0).min(BATCH);
-    let out = match call.job.spot(call.caller, text, Some(fd))? {
+    match call.job.spot(call.caller, text, Some(fd))? {
         Spot::Node(node) => {
             call.must_be_opened(fd)?;
             if call.job.attr(node)?.kind != NodeKind::Directory {
                 return Err(Errno::ENOTDIR);
             }
-            projected(call, fd, node, Records::new(form, count))?
+            projected(call, fd, node, Records::new(form, count)).map(Some)
         }
         Spot::Real => {
             let (added, removed) = differences(call, text)?;
             if added.is_empty() && removed.is_empty() {
-                return Ok(Verdict::CONTINUE);
+                return Ok(None);
             }
-            real(call, fd, count, form, &added, &removed)?
+            real(call, fd, count, form, &added, &removed).map(Some)
         }
-        _ => return Ok(Verdict::CONTINUE),
-    };
-    call.caller.write(call.caller.arg(1), &out)?;
-    Ok(Verdict::Answer(Answer::Value(i64::try_from(out.len()).map_err(|_| Errno::EINVAL)?)))
+        _ => Ok(None),
+    }
 }
 
 fn projected(
@@ -63,14 +124,14 @@ fn projected(
     fd: i32,
     node: NodeRef,
     mut records: Records,
-) -> Result<Vec<u8>, Errno> {
+) -> Result<Listing, Errno> {
     let stream = descriptor_of_task(call.caller.tid, fd)
         .map_err(call.job.errno("listing of a directory"))?;
     call.caller.confirm()?;
     let start = lseek(&stream, 0, Whence::SeekCur).map_err(job_errno)?;
-    let start = u64::try_from(start).map_err(|_| Errno::EINVAL)?;
-    let mut position = start;
-    for entry in call.job.check(call.job.projection.entries(node, start))? {
+    let from = u64::try_from(start).map_err(|_| Errno::EINVAL)?;
+    let mut position = from;
+    for entry in call.job.check(call.job.projection.entries(node, from))? {
         let entry = call.job.check(entry)?;
         if !records.push(entry.ino, entry.next, kind_type(entry.kind), entry.name) {
             if records.bytes.is_empty() {
@@ -80,11 +141,11 @@ fn projected(
         }
         position = entry.next;
     }
-    if position != start {
+    if position != from {
         let position = i64::try_from(position).map_err(|_| Errno::EOVERFLOW)?;
         lseek(&stream, position, Whence::SeekSet).map_err(job_errno)?;
     }
-    Ok(records.bytes)
+    Ok(Listing { bytes: records.bytes, stream, start })
 }
 
 struct Added {
@@ -116,11 +177,12 @@ fn real(
     form: Form,
     added: &[Added],
     removed: &HashSet<Vec<u8>>,
-) -> Result<Vec<u8>, Errno> {
+) -> Result<Listing, Errno> {
     let stream = descriptor_of_task(call.caller.tid, fd)
         .map_err(call.job.errno("listing of a directory"))?;
     call.caller.confirm()?;
-    let first = lseek(&stream, 0, Whence::SeekCur).map_err(job_errno)? == 0;
+    let start = lseek(&stream, 0, Whence::SeekCur).map_err(job_errno)?;
+    let first = start == 0;
     // A mount point that has a directory below it stands in that one's place; the others come
     // with the first batch.
     let (placed, loose): (Vec<&Added>, Vec<&Added>) = added.iter().partition(|a| {
@@ -154,7 +216,7 @@ fn real(
         }
         // A batch of nothing but hidden names is not the end.
         if n == 0 || !records.bytes.is_empty() {
-            return Ok(records.bytes);
+            return Ok(Listing { bytes: records.bytes, stream, start });
         }
     }
 }

@@ -116,7 +116,7 @@ pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
         H::FStat(layout) => stat::by_descriptor(call, layout),
         H::Access { at, flags } => access::handle(call, at, flags),
         H::ReadLink(at) => readlink::handle(call, at),
-        H::GetDents { legacy } => dir::handle(call, legacy),
+        H::GetDents { legacy } => return dir::handle(call, legacy, pending),
         H::GetCwd => cwd::handle(call),
         H::StatFs { sized } => statfs::by_path(call, sized),
         H::FStatFs { sized } => statfs::by_descriptor(call, sized),

@@ -63,7 +63,7 @@ pub fn handle(call: &Call<'_>, form: OpenForm, mut pending: Pending<'_>) {
             // In one step the task goes on before its descriptor's number is known here: what it
             // asks about that must wait until it has been noted.
             let mut locked =
-                (noted.is_some() && pending.answers_in_one_step()).then(|| hints.lock());
+                (noted.is_some() && pending.may_be_interrupted()).then(|| hints.lock());
             let sent = pending.answer_descriptor(opened.fd.as_fd(), close_on_exec, |number| {
                 if let Some((node, hash)) = &noted {
                     match &mut locked {
