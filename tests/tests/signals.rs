@@ -3,7 +3,14 @@
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use vrift_tests::job::patience;
     use vrift_tests::{Guest, World, guest, need, oracle};
+
+    /// As on Linux 6.6 and later, before 6.6, before 5.19: see `VRIFT_WITHOUT` in
+    /// docs/RELIABILITY.md.
+    const NEW: &str = "";
+    const WITHOUT_WAKE_UP: &str = "sync-wake-up";
+    const OLD: &str = "wait-killable,sync-wake-up";
 
     fn target(world: &World) {
         world.file("src/file", "storm\n");
@@ -16,35 +23,59 @@ mod tests {
         world.ingest(world.path("src"), "t");
     }
 
-    fn storm(how: Guest, mode: &str) {
-        let name = format!("storm::{how:?}::{mode}");
+    fn storm(how: Guest, mode: &str, without: &str) {
+        let name = format!("storm::{how:?}::{mode}::{without}");
         let program = need!(&name, guest("storm", how));
         let world = World::new();
         target(&world);
         let p = world.path("p");
-        let argv = [program.into_os_string(), p.clone().into(), "3".into(), mode.into()];
-        world.trace(&[(&p, "t")], argv).timeout(40).run().ok();
+        // Long enough for the signals and execs that the guest wants to have seen.
+        let seconds = (3 * patience().min(4)).to_string();
+        let argv = [program.into_os_string(), p.clone().into(), seconds.into(), mode.into()];
+        world.trace(&[(&p, "t")], argv).env("VRIFT_WITHOUT", without).timeout(40).run().ok();
     }
 
     #[test]
     fn storm_with_restart() {
-        storm(Guest::Dynamic, "restart");
+        storm(Guest::Dynamic, "restart", NEW);
     }
 
     #[test]
     fn storm_without_restart() {
-        storm(Guest::Dynamic, "norestart");
+        storm(Guest::Dynamic, "norestart", NEW);
     }
 
     #[test]
     fn storm_on_a_static_program() {
-        storm(Guest::Static, "restart");
-        storm(Guest::Static, "norestart");
+        storm(Guest::Static, "restart", NEW);
+        storm(Guest::Static, "norestart", NEW);
     }
 
     #[test]
     fn storm_on_a_32_bit_program() {
-        storm(Guest::Bits32, "restart");
+        storm(Guest::Bits32, "restart", NEW);
+    }
+
+    #[test]
+    fn storm_without_synchronous_wake_ups() {
+        storm(Guest::Dynamic, "restart", WITHOUT_WAKE_UP);
+        storm(Guest::Static, "norestart", WITHOUT_WAKE_UP);
+    }
+
+    #[test]
+    fn storm_as_on_an_old_kernel_with_restart() {
+        storm(Guest::Dynamic, "restart", OLD);
+        storm(Guest::Static, "restart", OLD);
+    }
+
+    #[test]
+    fn storm_as_on_an_old_kernel_without_restart() {
+        storm(Guest::Dynamic, "norestart", OLD);
+    }
+
+    #[test]
+    fn storm_on_a_32_bit_program_as_on_an_old_kernel() {
+        storm(Guest::Bits32, "restart", OLD);
     }
 
     #[test]
@@ -66,6 +97,38 @@ mod tests {
 
     #[test]
     fn stop_and_continue_in_the_middle() {
+        stop_and_continue(NEW);
+        stop_and_continue(OLD);
+    }
+
+    #[test]
+    fn a_feature_that_is_none_is_named() {
+        let world = World::new();
+        target(&world);
+        let p = world.path("p");
+        let got = world.trace(&[(&p, "t")], ["true"]).env("VRIFT_WITHOUT", "haste").run();
+        let got = got.expect(125);
+        assert!(got.err().contains("there is no haste"), "{got}");
+    }
+
+    /// Two openings of equal content, asked about at once: which is which must be known by then.
+    #[test]
+    fn equal_files_are_told_apart_at_once() {
+        let world = World::new();
+        for n in 0..300 {
+            world.file(format!("src/{n}"), "the same in all\n");
+        }
+        world.ingest(world.path("src"), "t");
+        let p = world.path("p");
+        // cp compares what it opened with what it looked at before.
+        let script = format!("mkdir $TMPDIR/$$ && cp -a {}/. $TMPDIR/$$", p.display());
+        for without in [NEW, WITHOUT_WAKE_UP, OLD] {
+            let job = world.trace_sh(&[(&p, "t")], &script).env("VRIFT_WITHOUT", without);
+            job.run().ok();
+        }
+    }
+
+    fn stop_and_continue(without: &str) {
         let world = World::new();
         target(&world);
         let p = world.path("p");
@@ -73,7 +136,8 @@ mod tests {
             "cd {}; (while :; do cat file; cd sub; cd ..; ./prog; done >/dev/null) & k=$!; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.05; kill -STOP $k; sleep 0.02; kill -CONT $k; done; sleep 0.1; kill $k; wait $k; cat file",
             p.display()
         );
-        let got = world.trace(&[(&p, "t")], ["bash", "-c", &script]).timeout(30).run().ok();
+        let got = world.trace(&[(&p, "t")], ["bash", "-c", &script]);
+        let got = got.env("VRIFT_WITHOUT", without).timeout(30).run().ok();
         assert_eq!(got.out(), "storm\n");
     }
 }
