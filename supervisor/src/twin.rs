@@ -62,7 +62,7 @@ impl Twins {
         }
         let path = dir.join(name);
         if !is_as_made(&path) {
-            make(dir, &path, source, interpreter)?;
+            make(dir, &path, source, interpreter, Keep::ForLater)?;
         }
         Ok(path)
     }
@@ -98,7 +98,7 @@ impl Twins {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             // Another file system, too many links, or a store of somebody else's.
-            Err(_) => make(&dir, &path, &File::open(shared)?, None)?,
+            Err(_) => make(&dir, &path, &File::open(shared)?, None, Keep::ForTheJob)?,
         }
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).insert(key, path.clone());
         Ok(path)
@@ -117,12 +117,23 @@ fn blake3_of(bytes: &[u8]) -> String {
     vrift_store::Hash::of(bytes).to_string()
 }
 
+/// How long a copy is wanted.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Keep {
+    /// By later jobs too: a name on disk must mean the whole content on disk, whatever happens to
+    /// the machine.
+    ForLater,
+    /// By this one.
+    ForTheJob,
+}
+
 /// Makes the file `path` whole or not at all.
 fn make(
     dir: &Path,
     path: &Path,
     source: &File,
     interpreter: Option<&Interpreter<'_>>,
+    keep: Keep,
 ) -> io::Result<()> {
     let made = tempfile::Builder::new().prefix(".twin-").make_in(dir, |p| {
         OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(p)
@@ -138,6 +149,9 @@ fn make(
     }
     file.set_permissions(fs::Permissions::from_mode(0o555))?;
     file.set_modified(UNIX_EPOCH + MADE)?;
+    if keep == Keep::ForLater {
+        file.sync_all()?;
+    }
     // Closed before it gets its name: a file that is open for writing can't be run (ETXTBSY).
     let temporary = made.into_temp_path();
     match fs::rename(&temporary, path) {
