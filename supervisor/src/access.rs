@@ -8,11 +8,15 @@
 
 use crate::caller::Caller;
 use crate::job::Job;
-use crate::sys::proc::capabilities;
+use crate::status::Status;
+use std::cell::LazyCell;
 use std::os::unix::ffi::OsStrExt;
 use vrift_projection::Attr;
 use vrift_store::NodeKind;
 
+/// `CAP_DAC_OVERRIDE` and `CAP_DAC_READ_SEARCH`, as bits.
+const DAC_OVERRIDE: u64 = 1 << 1;
+const DAC_READ_SEARCH: u64 = 1 << 2;
 /// `MAY_READ` and its like.
 pub const READ: u32 = 4;
 /// `MAY_WRITE`.
@@ -39,10 +43,8 @@ pub fn may(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
 
 /// Do the caller's capabilities count more than the mode bits? (capable_wrt_inode_uidgid)
 fn overrides(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
-    const DAC_OVERRIDE: u64 = 1 << 1;
-    const DAC_READ_SEARCH: u64 = 1 << 2;
     let directory = attr.kind == NodeKind::Directory;
-    let capabilities = capabilities(&caller.tid.to_string()).unwrap_or(0);
+    let capabilities = capabilities(caller);
     // Everything but running a file that nobody may run.
     let all = want & EXECUTE == 0 || directory || attr.mode & 0o111 != 0;
     let reads = want & WRITE == 0 && (want & EXECUTE == 0 || directory);
@@ -51,8 +53,10 @@ fn overrides(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
     enough && job.users.reach(caller, job.uid, job.gid)
 }
 
-/// `CAP_DAC_OVERRIDE` and `CAP_DAC_READ_SEARCH`.
-const READS_ALL: u64 = 1 << 1 | 1 << 2;
+/// The caller's effective capabilities, a bit for each.
+fn capabilities(caller: &Caller<'_>) -> u64 {
+    Status::of(caller.tid).and_then(|status| status.capabilities()).unwrap_or(0)
+}
 
 /// May the caller read the real file that the supervisor has opened? By its mode bits and those of
 /// the directories above it, where the caller is not who the supervisor is: what is lent to a task
@@ -62,15 +66,15 @@ pub fn may_read_real(job: &Job, caller: &Caller<'_>, file: &std::fs::File) -> bo
     if job.uid != 0 {
         return true;
     }
-    let ids = Ids::of(caller);
-    let reads_all = capabilities(&caller.tid.to_string()).unwrap_or(0) & READS_ALL != 0;
+    let reads_all = capabilities(caller) & (DAC_OVERRIDE | DAC_READ_SEARCH) != 0;
+    let ids = LazyCell::new(|| Ids::of(caller));
     let shown = format!("/proc/self/fd/{}", file.as_raw_fd());
     let Ok(path) = std::fs::read_link(shown) else { return false };
     let allows = |path: &std::path::Path, want: u32| {
         let Ok(found) = nix::sys::stat::stat(path) else { return false };
         let owner = (found.st_uid, found.st_gid);
-        want & !ids.class(owner, found.st_mode) & 7 == 0
-            || (reads_all && job.users.reach(caller, owner.0, owner.1))
+        (reads_all && job.users.reach(caller, owner.0, owner.1))
+            || want & !ids.class(owner, found.st_mode) & 7 == 0
     };
     allows(&path, READ) && path.ancestors().skip(1).all(|dir| allows(dir, EXECUTE))
 }
@@ -132,9 +136,13 @@ impl Ids {
     }
 
     fn of(caller: &Caller<'_>) -> Ids {
-        // Real, effective, saved, file system: the last is the one. Unreadable: nobody's.
-        let last = |key: &str| caller.status_line(key).and_then(|v| v.last().copied());
-        let mut groups = caller.status_line("Groups:").unwrap_or_default();
+        // Unreadable: nobody's.
+        let Some(status) = Status::of(caller.tid) else {
+            return Ids { uid: u32::MAX, groups: Vec::new() };
+        };
+        // Real, effective, saved, file system: the last is the one.
+        let last = |key| status.numbers(key).last().copied();
+        let mut groups = status.numbers("Groups:");
         groups.extend(last("Gid:"));
         Ids { uid: last("Uid:").unwrap_or(u32::MAX), groups }
     }

@@ -6,6 +6,7 @@
 
 use crate::counters::Counters;
 use crate::listener::Listener;
+use crate::status::Status;
 use crate::sys::proc::{PathBuffer, ProcName, read_link};
 use crate::table::Arch;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
@@ -172,17 +173,9 @@ impl Caller<'_> {
         Errno::EACCES
     }
 
-    /// The numbers of one line of `/proc/TID/status`, such as `Uid:` or `Tgid:`.
-    pub fn status_line(&self, key: &str) -> Option<Vec<u32>> {
-        let text = std::fs::read(format!("/proc/{}/status", self.tid)).ok()?;
-        let text = String::from_utf8_lossy(&text);
-        let line = text.lines().find_map(|l| l.strip_prefix(key))?;
-        Some(line.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect())
-    }
-
     /// The process that the thread belongs to.
     pub fn tgid(&self) -> Result<i32, Errno> {
-        self.status_line("Tgid:").and_then(|v| i32::try_from(*v.first()?).ok()).ok_or(Errno::ESRCH)
+        Status::of(self.tid).and_then(|status| status.number("Tgid:")).ok_or(Errno::ESRCH)
     }
 }
 

@@ -7,6 +7,7 @@
 
 use crate::caller::Caller;
 use crate::listener::Pending;
+use crate::status::Status;
 use crate::sys::trace::{self, Registers, Stop};
 use crate::table::Arch;
 use nix::errno::Errno as OsErrno;
@@ -406,7 +407,7 @@ fn traced_by_us(tid: i32) -> bool {
 
 /// The thread that traces the task; 0 when none does, None when the task is gone.
 fn tracer_of(tid: i32) -> Option<i32> {
-    status_number(tid, "TracerPid:")
+    Status::of(tid)?.number("TracerPid:")
 }
 
 fn name_of(tid: i32) -> String {
@@ -415,12 +416,7 @@ fn name_of(tid: i32) -> String {
 }
 
 fn tgid_of(tid: i32) -> Option<i32> {
-    status_number(tid, "Tgid:")
-}
-
-fn status_number(tid: i32, key: &str) -> Option<i32> {
-    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    status.lines().find_map(|l| l.strip_prefix(key)?.trim().parse().ok())
+    Status::of(tid)?.number("Tgid:")
 }
 
 /// The calls that are made in a task's place.

@@ -30,6 +30,7 @@ mod resolve;
 mod rewrite;
 mod stack;
 mod stat_layout;
+mod status;
 mod summary;
 #[expect(unsafe_code, reason = "the one place for it; each block says why it is sound")]
 mod sys;

@@ -9,6 +9,7 @@
 
 use crate::held::{Held, HoldError, Number};
 use crate::stack::{self, Places};
+use crate::status::Status;
 use crate::sys::process;
 use crate::table::Arch;
 use nix::sys::uio::{RemoteIoVec, process_vm_writev};
@@ -161,12 +162,9 @@ fn syscall_instruction(tid: i32, vdso: u64, arch: Arch) -> Option<u64> {
 /// prctl by killing it.
 fn has_only_our_filter(tid: i32) -> bool {
     static BEFORE: OnceLock<u32> = OnceLock::new();
-    let count = |pid: &str| -> Option<u32> {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        status.lines().find_map(|l| l.strip_prefix("Seccomp_filters:")?.trim().parse().ok())
-    };
-    let before = *BEFORE.get_or_init(|| count("self").unwrap_or(0));
-    count(&tid.to_string()) == Some(before + 1)
+    let count = |status: Status| status.number::<u32>("Seccomp_filters:");
+    let before = *BEFORE.get_or_init(|| Status::of("self").and_then(count).unwrap_or(0));
+    Status::of(tid).and_then(count) == Some(before + 1)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod tests {
     use std::ffi::OsStr;
     use std::fs::{self, Permissions};
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::{Path, PathBuf};
     use vrift_tests::{Guest, Job, Outcome, World, binaries, guest, need, oracle, skip};
@@ -198,6 +199,24 @@ mod tests {
             p = p.display()
         );
         as_over_a_bind_mount(name, &world, &p, &["/bin/sh", "-c", &lines]);
+    }
+
+    /// /proc tells the name in the middle of everything else that is asked about a task.
+    #[test]
+    fn a_program_whose_name_is_no_text() {
+        let name = "a_program_whose_name_is_no_text";
+        let (world, p) = home();
+        let shut = world.path("src/shut");
+        fs::write(&shut, "for root alone\n").expect("write");
+        if is_root() {
+            fs::set_permissions(&shut, Permissions::from_mode(0o000)).expect("chmod");
+        }
+        world.ingest(world.path("src"), "t");
+        let shell = world.path("").join(OsStr::from_bytes(b"\xff\xfe"));
+        fs::copy("/bin/sh", &shell).expect("copy");
+        let lines = "cd \"$0/d\" && read x <../shut && echo $x && ../bin/script && pwd";
+        let argv = [shell.as_os_str(), "-c".as_ref(), lines.as_ref(), p.as_os_str()];
+        as_over_a_bind_mount(name, &world, &p, &argv);
     }
 
     /// As in most containers.

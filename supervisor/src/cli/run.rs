@@ -241,7 +241,9 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
             vrift_policy::Compat32::Allow => Compat32::Allow,
         },
         // Root has it not everywhere: containers take it away by default.
-        unprivileged: sys::proc::capabilities("self").is_none_or(|c| c & CAP_SYS_PTRACE == 0),
+        unprivileged: crate::status::Status::of("self")
+            .and_then(|s| s.capabilities())
+            .is_none_or(|c| c & CAP_SYS_PTRACE == 0),
         exec_cookie: job.exec_cookie,
         // Known when they are there.
         own_pids: [0; 2],

@@ -85,13 +85,6 @@ pub fn read_link_at<'b>(
     Ok(&buf[..n])
 }
 
-/// The effective capabilities of a process (`self` or its number), a bit for each.
-pub fn capabilities(pid: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Processes: fork, credentials, ptrace registers, descriptors of other tasks.
 
+use crate::status::Status;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::ffi::CStr;
@@ -149,12 +150,7 @@ pub fn descriptor_of_task(tid: i32, fd: RawFd) -> Result<OwnedFd, Errno> {
     let pidfd = match pidfd_open_thread(tid) {
         // A kernel before 6.9 knows process leaders only.
         Err(Errno::EINVAL) => {
-            let status =
-                std::fs::read_to_string(format!("/proc/{tid}/status")).map_err(|_| Errno::ESRCH)?;
-            let tgid = status
-                .lines()
-                .find_map(|l| l.strip_prefix("Tgid:")?.trim().parse().ok())
-                .ok_or(Errno::ESRCH)?;
+            let tgid = Status::of(tid).and_then(|s| s.number("Tgid:")).ok_or(Errno::ESRCH)?;
             pidfd_open(tgid)?
         }
         other => other?,
