@@ -71,7 +71,10 @@ pub fn before_changing(
     match op {
         Operation::Truncate if call.caller.arg(at.path + 1).cast_signed() < 0 => Err(Errno::EINVAL),
         Operation::ChangeTimes => Ok(times),
-        Operation::SetXattr if name == "setxattrat" => set_attribute_at(call),
+        Operation::SetXattr if name == "setxattrat" => {
+            let args = attribute_arguments(call)?;
+            set_attribute(call, 3, args.value, args.size, args.flags)
+        }
         Operation::SetXattr => {
             let size = call.caller.arg(3);
             set_attribute(call, 1, call.caller.arg(2), size, call.caller.int(4))
@@ -96,7 +99,7 @@ fn at_is_null(call: &Call<'_>, at: At) -> bool {
 }
 
 /// A structure that may grow: copy_struct_from_user() and its callers.
-pub fn sized(size: u64, least: u64) -> Result<(), Errno> {
+fn sized(size: u64, least: u64) -> Result<(), Errno> {
     if size > PAGE {
         return Err(Errno::E2BIG);
     }
@@ -139,17 +142,29 @@ fn set_attribute(
     Ok(Arguments::default())
 }
 
-/// setxattrat(dirfd, path, at_flags, name, args, size): value, size and flags are in memory.
-fn set_attribute_at(call: &Call<'_>) -> Result<Arguments, Errno> {
+/// `struct xattr_args`: the last arguments of setxattrat and getxattrat, in memory.
+pub struct AttributeArguments {
+    /// The value's address.
+    pub value: u64,
+    /// Its size.
+    pub size: u64,
+    /// What setxattr takes as flags.
+    pub flags: i32,
+}
+
+/// (dirfd, path, at_flags, name, args, size): what `args` points to.
+pub fn attribute_arguments(call: &Call<'_>) -> Result<AttributeArguments, Errno> {
     sized(call.caller.arg(5), 16)?;
     let mut args = [0u8; 16];
     call.caller.read_exact(call.caller.arg(4), &mut args)?;
     let (value, rest) = args.split_at(8);
     let (size, flags) = rest.split_at(4);
-    let value = u64::from_ne_bytes(value.try_into().map_err(|_| Errno::EINVAL)?);
     let size = u32::from_ne_bytes(size.try_into().map_err(|_| Errno::EINVAL)?);
-    let flags = i32::from_ne_bytes(flags.try_into().map_err(|_| Errno::EINVAL)?);
-    set_attribute(call, 3, value, size.into(), flags)
+    Ok(AttributeArguments {
+        value: u64::from_ne_bytes(value.try_into().map_err(|_| Errno::EINVAL)?),
+        size: size.into(),
+        flags: i32::from_ne_bytes(flags.try_into().map_err(|_| Errno::EINVAL)?),
+    })
 }
 
 /// utimensat and its elders (fs/utimes.c): microseconds are looked at before the path,

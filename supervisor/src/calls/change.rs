@@ -33,14 +33,15 @@ pub fn by_path(
     let given = if attributes || op == Operation::SetFlags { Empty::OrNull } else { Empty::Yes };
     let empty = empty.map_or(Empty::No, |i| Empty::flag(call.caller.int(i), given));
     if null_is_fd && !attributes && call.caller.arg(at.path) == 0 && call.dirfd(at) != AT_FDCWD {
-        return by_opened(call, call.dirfd(at), op, arguments);
+        call.must_be_opened(call.dirfd(at))?;
+        return by_number(call, call.dirfd(at), op, arguments);
     }
     let Some(found) = call.find_or_empty(at, call.follows(follow), empty)? else {
         if op == Operation::RemoveXattr && call.dirfd(at) == AT_FDCWD {
             return Err(Errno::EBADF);
         }
-        if matches!(op, Operation::SetXattr | Operation::RemoveXattr) {
-            return by_opened(call, call.dirfd(at), op, arguments);
+        if attributes {
+            call.must_be_opened(call.dirfd(at))?;
         }
         return by_number(call, call.dirfd(at), op, arguments);
     };
@@ -69,17 +70,6 @@ pub fn by_descriptor(call: &Call<'_>, op: Operation) -> Result<Verdict, Errno> {
         }
         None => Ok(Verdict::CONTINUE),
     }
-}
-
-/// By a descriptor of an opened file.
-fn by_opened(
-    call: &Call<'_>,
-    fd: i32,
-    op: Operation,
-    arguments: Arguments,
-) -> Result<Verdict, Errno> {
-    call.must_be_opened(fd)?;
-    by_number(call, fd, op, arguments)
 }
 
 fn by_number(

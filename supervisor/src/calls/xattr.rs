@@ -1,6 +1,6 @@
 //! getxattr, listxattr and their like: the manifest's attributes.
 
-use super::arguments::{attribute_name, sized};
+use super::arguments::{attribute_arguments, attribute_name};
 use super::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Call, Empty, Verdict};
 use crate::access;
 use crate::listener::Answer;
@@ -54,25 +54,12 @@ pub fn get_by_descriptor(call: &Call<'_>) -> Result<Verdict, Errno> {
 /// getxattrat(dirfd, path, flags, name, args, size): where the value goes is in memory.
 pub fn get_at(call: &Call<'_>) -> Result<Verdict, Errno> {
     let arguments = || {
-        sized(call.caller.arg(5), 16)?;
-        let mut args = [0u8; 16];
-        call.caller.read_exact(call.caller.arg(4), &mut args)?;
-        let [address, rest] = [0, 8].map(|i| {
-            let mut word = [0u8; 8];
-            word.copy_from_slice(&args[i..i + 8]);
-            u64::from_ne_bytes(word)
-        });
-        // struct xattr_args: size and flags share the second word.
-        let (size, flags) = if cfg!(target_endian = "little") {
-            (rest & 0xffff_ffff, rest >> 32)
-        } else {
-            (rest >> 32, rest & 0xffff_ffff)
-        };
-        if flags != 0 {
+        let args = attribute_arguments(call)?;
+        if args.flags != 0 {
             return Err(Errno::EINVAL);
         }
         known_flags(call)?;
-        Ok((attribute_name(call, 3)?, Room { address, size }))
+        Ok((attribute_name(call, 3)?, Room { address: args.value, size: args.size }))
     };
     match arguments() {
         Err(e) => call.unless_real(AT_PATH, true, Err(e)),
