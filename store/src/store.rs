@@ -20,9 +20,6 @@ use crate::publish::{Draft, Published};
 
 /// What the `format` file says.
 const FORMAT: &[u8] = b"vrift store 1\n";
-/// Everything that may stand in a store's root.
-const ENTRIES: [&str; 8] =
-    ["format", "blobs", "manifests", "refs", "tmp", "checked", "exec", "jobs"];
 /// What `open_or_create` makes; `exec` and `jobs` belong to the supervisor.
 const MADE: [&str; 4] = ["blobs", "manifests", "refs", "tmp"];
 
@@ -40,6 +37,10 @@ pub struct Store {
 pub(crate) type FileId = (u64, u64);
 
 impl Store {
+    /// All directories that may stand in a store's root. Besides them there is the file `format`.
+    pub const DIRECTORIES: [&str; 7] =
+        ["blobs", "manifests", "refs", "tmp", "checked", "exec", "jobs"];
+
     /// Where the user's store is: `VR_THE_SOURCE`, else `$XDG_DATA_HOME/vrift/the_source`, else
     /// `~/.local/share/vrift/the_source`.
     ///
@@ -118,10 +119,9 @@ impl Store {
     }
 
     fn refuse_foreign_entries(&self) -> Result<(), StoreError> {
-        let foreign = self
-            .list("")?
-            .iter()
-            .any(|(name, _)| !ENTRIES.iter().any(|entry| entry.as_bytes() == name));
+        let foreign = self.list("")?.iter().any(|(name, _)| {
+            name != b"format" && !Self::DIRECTORIES.iter().any(|dir| dir.as_bytes() == name)
+        });
         if foreign {
             let what = "it has no `format` file and holds other things";
             return Err(StoreError::NotAStore { path: self.path.clone(), what });

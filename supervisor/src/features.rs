@@ -55,15 +55,18 @@ impl AbsentCalls {
     }
 
     fn among(numbers: impl IntoIterator<Item = u32>) -> AbsentCalls {
-        let bit = |nr: u32| Some(1u64 << nr.checked_sub(Self::FIRST).filter(|n| *n < 64)?);
-        let absent = |nr: &u32| bit(*nr).is_some() && !knows_call(*nr);
-        AbsentCalls(numbers.into_iter().filter(absent).filter_map(bit).fold(0, |all, b| all | b))
+        let young = numbers.into_iter().filter_map(|nr| Some((nr, Self::bit(nr)?)));
+        let absent = young.filter(|(nr, _)| !knows_call(*nr));
+        AbsentCalls(absent.fold(0, |all, (_, bit)| all | bit))
+    }
+
+    fn bit(nr: u32) -> Option<u64> {
+        1u64.checked_shl(nr.checked_sub(Self::FIRST)?)
     }
 
     /// Is `nr` one of them?
     pub fn has(self, nr: u32) -> bool {
-        let at = nr.checked_sub(Self::FIRST);
-        at.is_some_and(|at| at < 64 && self.0 >> at & 1 == 1)
+        Self::bit(nr).is_some_and(|bit| self.0 & bit != 0)
     }
 }
 

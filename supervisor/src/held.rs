@@ -81,6 +81,12 @@ impl Attached {
         Ok(attached)
     }
 
+    /// Ends the task's call with an error instead, and lets it go.
+    pub fn give_up(self, pending: Pending<'_>, errno: Errno) {
+        // Answered before it is let go: until then it does not stop.
+        pending.answer(&crate::listener::Answer::Fail(errno));
+    }
+
     /// Stops the task wherever it is. Returns the signal that it was about to get, or 0; None when
     /// it is gone.
     fn stop(&self) -> Option<i32> {
@@ -204,6 +210,11 @@ impl Held {
             trace::set_signal_mask(self.tid, u64::MAX)?;
         }
         Ok(result(&trace::registers(self.tid)?, self.arch))
+    }
+
+    /// Makes the task close a descriptor.
+    pub fn close(&mut self, fd: u64) -> Result<(), HoldError> {
+        self.call(Number::Close.on(self.arch), [fd, 0, 0, 0, 0, 0], false).map(drop)
     }
 
     /// Makes the task execveat, and waits for the new program or the failure.

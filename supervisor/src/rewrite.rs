@@ -29,7 +29,7 @@ pub fn change_directory(call: &Call<'_>, pending: Pending<'_>, fd: BorrowedFd<'_
                 let mut held = Held::stop(attached, arch, pending)?;
                 let fd = u64::from(lent.unsigned_abs());
                 let moved = held.call(Number::FChDir.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
-                held.call(Number::Close.on(arch), [fd, 0, 0, 0, 0, 0], false)?;
+                held.close(fd)?;
                 held.finish(moved)
             }
             // The call is notified again.
@@ -39,9 +39,7 @@ pub fn change_directory(call: &Call<'_>, pending: Pending<'_>, fd: BorrowedFd<'_
                 held.finish(without_descriptor(call, moved))
             }),
             Err(e) => {
-                // Answered before it is let go: until then it does not stop.
-                pending.answer(&Answer::Fail(e));
-                drop(attached);
+                attached.give_up(pending, e);
                 Ok(())
             }
         }
@@ -106,9 +104,7 @@ pub fn open_path_only<'p>(
     let lent = match pending.lend(fd) {
         Ok(lent) => lent,
         Err(e) => {
-            // Answered before it is let go: until then it does not stop.
-            pending.answer(&Answer::Fail(e));
-            drop(attached);
+            attached.give_up(pending, e);
             return None;
         }
     };
@@ -135,14 +131,14 @@ pub fn open_path_only<'p>(
             Err(error) => error,
         };
         if opened < 0 {
-            held.call(Number::Close.on(arch), [place, 0, 0, 0, 0, 0], false)?;
+            held.close(place)?;
             return held.finish(opened);
         }
         // To the lowest number that was free.
         let close_on_exec = u64::from((flags & libc::O_CLOEXEC).unsigned_abs());
         let args = [opened.cast_unsigned(), place, close_on_exec, 0, 0, 0];
         let moved = held.call(Number::Dup3.on(arch), args, false)?;
-        held.call(Number::Close.on(arch), [opened.cast_unsigned(), 0, 0, 0, 0, 0], false)?;
+        held.close(opened.cast_unsigned())?;
         noted(lent);
         held.finish(moved)
     });

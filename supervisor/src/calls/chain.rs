@@ -5,7 +5,7 @@ use super::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Call};
 use crate::access;
 use crate::caller::PATH_MAX;
 use crate::program::{Kind, inspect};
-use crate::resolve::{AT_FDCWD, Found, resolve};
+use crate::resolve::{AT_FDCWD, Found, RealPlace, resolve};
 use crate::table::At;
 use crate::twin::{Interpreter, key_of_real};
 use std::ffi::OsStr;
@@ -74,21 +74,7 @@ pub fn plan(call: &Call<'_>, at: bool) -> Result<Option<Plan>, Errno> {
         Found::Missing { .. } => return Err(Errno::ENOENT),
         Found::Node(node) => (Link::Node(node), false),
         Found::Foreign(path) => (Link::Real(OsStr::from_bytes(&path).into()), true),
-        Found::Kernel(place) => {
-            let path = match place.path {
-                Some(path) => path,
-                None if path.first() == Some(&b'/') => path.to_vec(),
-                None => {
-                    let base = if dirfd == AT_FDCWD {
-                        format!("/proc/{}/cwd/", caller.tid)
-                    } else {
-                        format!("/proc/{}/fd/{dirfd}/", caller.tid)
-                    };
-                    [base.as_bytes(), path].concat()
-                }
-            };
-            (Link::Real(OsStr::from_bytes(&path).into()), false)
-        }
+        Found::Kernel(place) => (Link::Real(reachable(call, dirfd, path, place)), false),
     };
     if let Link::Real(path) = &link
         && flags & AT_SYMLINK_NOFOLLOW != 0
@@ -177,14 +163,7 @@ fn follow_chain(
                 Link::Real(OsStr::from_bytes(&path).into())
             }
             Found::Magic(path) => Link::Real(OsStr::from_bytes(&path).into()),
-            Found::Kernel(place) => Link::Real(match place.path {
-                Some(path) => OsStr::from_bytes(&path).into(),
-                None if interpreter.first() == Some(&b'/') => {
-                    OsStr::from_bytes(&interpreter).into()
-                }
-                None => PathBuf::from(format!("/proc/{}/cwd", call.caller.tid))
-                    .join(OsStr::from_bytes(&interpreter)),
-            }),
+            Found::Kernel(place) => Link::Real(reachable(call, AT_FDCWD, &interpreter, place)),
         };
         called = interpreter;
     }
@@ -193,6 +172,18 @@ fn follow_chain(
 
 fn interpreter_place(call: &Call<'_>, path: &[u8]) -> Result<Found, Errno> {
     resolve(call.job, call.caller, AT_FDCWD, path, true)
+}
+
+/// Where the supervisor finds what the caller calls `path`, a real file.
+fn reachable(call: &Call<'_>, dirfd: i32, path: &[u8], place: RealPlace) -> PathBuf {
+    let tid = call.caller.tid;
+    let path = match place.path {
+        Some(path) => path,
+        None if path.first() == Some(&b'/') => path.to_vec(),
+        None if dirfd == AT_FDCWD => [format!("/proc/{tid}/cwd/").as_bytes(), path].concat(),
+        None => [format!("/proc/{tid}/fd/{dirfd}/").as_bytes(), path].concat(),
+    };
+    OsStr::from_bytes(&path).into()
 }
 
 /// Opens one file of the chain for reading.

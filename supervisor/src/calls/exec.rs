@@ -6,7 +6,7 @@
 
 use super::chain::{Plan, plan};
 use super::{AT_EMPTY_PATH, Call};
-use crate::held::{Attached, ExecEnd, Held, HoldError, Number};
+use crate::held::{Attached, ExecEnd, Held, HoldError};
 use crate::job::Job;
 use crate::listener::{Answer, Pending};
 use crate::resolve::AT_FDCWD;
@@ -33,9 +33,7 @@ pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
             Ok(number) => Some(number),
             Err(Errno::EMFILE) => None,
             Err(e) => {
-                // Answered before it is let go: until then it does not stop.
-                pending.answer(&Answer::Fail(e));
-                drop(attached);
+                attached.give_up(pending, e);
                 return Ok(());
             }
         };
@@ -94,7 +92,7 @@ fn by_descriptor(
     let flags = u64::from(AT_EMPTY_PATH.unsigned_abs());
     let end = exec(call, held, fd, plan.empty, first, flags)?;
     if let ExecEnd::Failed(_) = end {
-        held.call(Number::Close.on(call.caller.arch), [fd, 0, 0, 0, 0, 0], false)?;
+        held.close(fd)?;
     }
     Ok(end)
 }

@@ -274,8 +274,8 @@ impl Call<'_> {
     /// receives.
     fn open_blob(&self, hash: &Hash, size: u64, flags: OFlag) -> Result<OwnedFd, Errno> {
         const LARGE: u64 = 1 << 20;
-        let known = self.job.store.as_ref().is_some_and(|view| view.known_whole(hash));
-        if known || size < LARGE {
+        let known = || self.job.store.as_ref().is_some_and(|view| view.known_whole(hash));
+        if size < LARGE || known() {
             self.job.open_blob(hash, flags)
         } else {
             self.pool.while_waiting(|| self.job.open_blob(hash, flags))

@@ -210,8 +210,11 @@ fn private_tree(view: &StoreView) -> Result<(Private, Twins), Complaint> {
 /// The store's directories, to be known by whatever way a job comes upon them.
 fn own_directories(view: &StoreView) -> Vec<Identity> {
     let root = Path::new(std::ffi::OsStr::from_bytes(&view.root));
-    let names = ["", "blobs", "checked", "exec", "jobs", "manifests", "refs", "tmp"];
-    names.iter().filter_map(|name| Identity::of(&root.join(name))).collect()
+    let inside = Store::DIRECTORIES.map(|name| root.join(name));
+    std::iter::once(root)
+        .chain(inside.iter().map(PathBuf::as_path))
+        .filter_map(Identity::of)
+        .collect()
 }
 
 /// Takes care that what the job is handed descriptors of can't be changed through them.
