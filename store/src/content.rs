@@ -28,6 +28,27 @@ pub(crate) enum CopyError {
     Write(io::Error),
 }
 
+/// Reads a file from its beginning, wherever its offset is, and leaves that alone: others may share
+/// the descriptor.
+pub(crate) struct FromStart<'f> {
+    file: &'f File,
+    at: u64,
+}
+
+impl FromStart<'_> {
+    pub fn new(file: &File) -> FromStart<'_> {
+        FromStart { file, at: 0 }
+    }
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let filled = self.file.read_at(buffer, self.at)?;
+        self.at += filled as u64;
+        Ok(filled)
+    }
+}
+
 /// Is the file stored with holes?
 pub(crate) fn is_sparse(file: &File) -> io::Result<bool> {
     let meta = file.metadata()?;

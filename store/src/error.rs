@@ -116,6 +116,19 @@ pub enum StoreError {
         /// The one in its way.
         other: String,
     },
+    /// A ref was to be moved from one manifest to another, and isn't where it was expected.
+    #[error(
+        "ref {name:?} was moved meanwhile and is left as it is: it {}",
+        moved(expected.as_ref(), found.as_ref())
+    )]
+    RefMoved {
+        /// The ref.
+        name: String,
+        /// What it was expected to name; None when it wasn't to exist.
+        expected: Option<Hash>,
+        /// What it names.
+        found: Option<Hash>,
+    },
     /// A ref's file holds something else than a hash.
     #[error("ref {name:?} is damaged: set it again with `vrift tag` or `vrift ingest --name`")]
     DamagedRef {
@@ -142,6 +155,19 @@ pub enum StoreError {
         /// How many manifests begin with them.
         count: usize,
     },
+}
+
+fn moved(expected: Option<&Hash>, found: Option<&Hash>) -> String {
+    match (expected, found) {
+        (Some(expected), Some(found)) => {
+            format!("names {found}; `vrift diff {expected} {found}` shows what changed")
+        }
+        (Some(expected), None) => format!("named {expected} and is gone"),
+        (None, found) => {
+            let found = found.map_or_else(String::new, Hash::to_string);
+            format!("wasn't to exist yet and names {found}")
+        }
+    }
 }
 
 /// What to do about the errors that a user can do something about.

@@ -1,12 +1,14 @@
 //! Refs: names for manifests, one small file each, replaced in one step.
 //!
 //! A name is a path below `refs/`, so `toolchain/gcc-12` is fine and a ref can't also be another's
-//! directory. What must never happen here: a name that leads out of `refs/`, or that could be
-//! taken for a hash or an option.
+//! directory. Who changes one holds a lock on the directory `refs` meanwhile; who reads needs none.
+//! What must never happen here: a name that leads out of `refs/`, or that could be taken for a hash
+//! or an option; a ref moved by two who both believe that it was theirs.
 
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 
-use rustix::fs::{self, AtFlags, FileType};
+use rustix::fs::{self, AtFlags, FileType, FlockOperation};
 use rustix::io::Errno;
 
 use crate::error::StoreError;
@@ -114,35 +116,62 @@ impl Store {
     /// The name isn't possible, another ref stands in its way, or it can't be written.
     pub fn set_ref(&self, name: &str, target: &Hash) -> Result<(), StoreError> {
         check_ref_name(name)?;
-        let path = format!("refs/{name}");
-        // A parent may be pruned by `remove_ref` between its making and the rename: again, then.
-        let mut tries = 0;
+        let draft = self.draft_ref(target)?;
+        let _lock = self.lock_refs()?;
+        self.place_ref(name, draft)
+    }
+
+    /// Makes `name` name the manifest `target` if it still names `expected` (None: if there is no
+    /// such ref); durable on return. Of several movers that expect the same, in any threads and
+    /// processes, one succeeds. A ref that names `target` already is as it was asked for.
+    ///
+    /// # Errors
+    /// [`StoreError::RefMoved`] when it names something else, and what [`Store::set_ref`] and
+    /// [`Store::ref_target`] fail with; the ref is left as it was.
+    pub fn move_ref(
+        &self,
+        name: &str,
+        expected: Option<&Hash>,
+        target: &Hash,
+    ) -> Result<(), StoreError> {
+        check_ref_name(name)?;
+        let draft = self.draft_ref(target)?;
+        let _lock = self.lock_refs()?;
+        let found = self.ref_target(name)?;
+        if found.as_ref() != expected && found.as_ref() != Some(target) {
+            let (name, expected) = (name.to_owned(), expected.copied());
+            return Err(StoreError::RefMoved { name, expected, found });
+        }
+        self.place_ref(name, draft)
+    }
+
+    /// Waits until nobody else changes a ref; nobody does as long as the result lives.
+    fn lock_refs(&self) -> Result<OwnedFd, StoreError> {
+        let dir = self.open_dir("refs")?;
         loop {
-            let mut draft = Draft::named(self)?;
-            draft.write(format!("{target}\n").as_bytes())?;
-            draft.sync()?;
-            self.make_ref_parents(name)?;
-            match draft.replace(&path) {
-                Ok(()) => break,
-                Err(StoreError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::IsADirectory =>
-                {
-                    self.clear_way(name)?;
-                }
-                Err(StoreError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound && tries < 100 => {}
-                Err(error) => return Err(error),
+            match fs::flock(&dir, FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(dir),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(StoreError::io("lock", self.root().join("refs"))(errno)),
             }
-            tries += 1;
         }
-        let parent = path.rsplit_once('/').map_or("refs", |(parent, _)| parent);
-        match self.sync_dir(parent) {
-            // Removed meanwhile by another process: then there is nothing to make durable.
-            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(())
-            }
-            result => result,
-        }
+    }
+
+    /// A ref's file, on the disk but without its name: so the lock is held for a moment only.
+    fn draft_ref(&self, target: &Hash) -> Result<Draft<'_>, StoreError> {
+        let mut draft = Draft::named(self)?;
+        draft.write(format!("{target}\n").as_bytes())?;
+        draft.sync()?;
+        Ok(draft)
+    }
+
+    /// Gives the file its name, with the lock held.
+    fn place_ref(&self, name: &str, draft: Draft<'_>) -> Result<(), StoreError> {
+        let path = format!("refs/{name}");
+        self.make_ref_parents(name)?;
+        self.clear_way(name)?;
+        draft.replace(&path)?;
+        self.sync_dir(path.rsplit_once('/').map_or("refs", |(parent, _)| parent))
     }
 
     fn make_ref_parents(&self, name: &str) -> Result<(), StoreError> {
@@ -162,11 +191,16 @@ impl Store {
     /// Removes the empty directories that stand where the ref `name` should; refs among them are
     /// a conflict.
     fn clear_way(&self, name: &str) -> Result<(), StoreError> {
+        let path = format!("refs/{name}");
+        match fs::statat(self.root_fd(), &path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
+            _ => return Ok(()), // replacing it tells what else is wrong
+        }
         let below = format!("{name}/");
         if let Some(other) = self.refs()?.into_iter().find(|other| other.name.starts_with(&below)) {
             return Err(StoreError::RefConflict { name: name.to_owned(), other: other.name });
         }
-        let mut dirs = vec![format!("refs/{name}")];
+        let mut dirs = vec![path];
         let mut at = 0;
         while let Some(dir) = dirs.get(at).cloned() {
             for (name, kind) in self.list(&dir)? {
@@ -194,6 +228,8 @@ impl Store {
     pub fn remove_ref(&self, name: &str) -> Result<(), StoreError> {
         check_ref_name(name)?;
         let path = format!("refs/{name}");
+        // Else its directory could go while someone sets another ref in it.
+        let _lock = self.lock_refs()?;
         match fs::unlinkat(self.root_fd(), &path, AtFlags::empty()) {
             Ok(()) => {}
             Err(Errno::NOENT | Errno::NOTDIR | Errno::ISDIR) => {

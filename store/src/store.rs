@@ -5,10 +5,12 @@
 //! later chdir or rename changes nothing. What must never happen here: a directory of the user
 //! that merely looks empty or odd is taken over as a store.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -31,6 +33,8 @@ pub struct Store {
     root: OwnedFd,
     /// Cleared when the file system has no O_TMPFILE.
     pub(crate) tmpfile: std::sync::atomic::AtomicBool,
+    /// Devices whose files can't share extents with the store's.
+    no_clone: RwLock<HashSet<u64>>,
 }
 
 /// Number in `(device, inode)` form, to know a file again whatever its path.
@@ -38,8 +42,8 @@ pub(crate) type FileId = (u64, u64);
 
 impl Store {
     /// All directories that may stand in a store's root. Besides them there is the file `format`.
-    pub const DIRECTORIES: [&str; 7] =
-        ["blobs", "manifests", "refs", "tmp", "checked", "exec", "jobs"];
+    pub const DIRECTORIES: [&str; 8] =
+        ["blobs", "manifests", "refs", "tmp", "checked", "exec", "jobs", "uppers"];
 
     /// Where the user's store is: `VR_THE_SOURCE`, else `$XDG_DATA_HOME/vrift/the_source`, else
     /// `~/.local/share/vrift/the_source`.
@@ -103,7 +107,12 @@ impl Store {
             }
             errno => StoreError::io("open the store", root)(errno),
         })?;
-        Ok(Store { path: root.to_owned(), root: fd, tmpfile: true.into() })
+        Ok(Store {
+            path: root.to_owned(),
+            root: fd,
+            tmpfile: true.into(),
+            no_clone: RwLock::default(),
+        })
     }
 
     fn read_format(&self) -> Result<Option<()>, StoreError> {
@@ -239,6 +248,16 @@ impl Store {
         let stat =
             fs::fstat(&self.root).map_err(StoreError::io("look at the store", &self.path))?;
         Ok((stat.st_dev, stat.st_ino))
+    }
+
+    /// May files of this device share extents with the store, as far as is known?
+    pub(crate) fn may_clone(&self, device: u64) -> bool {
+        !self.no_clone.read().unwrap_or_else(PoisonError::into_inner).contains(&device)
+    }
+
+    /// Files of this device can't.
+    pub(crate) fn never_clone(&self, device: u64) {
+        self.no_clone.write().unwrap_or_else(PoisonError::into_inner).insert(device);
     }
 
     pub(crate) fn make_dir(&self, name: &str) -> Result<(), StoreError> {

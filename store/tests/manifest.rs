@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use proptest::prelude::*;
-use vrift_store::manifest::{BuildError, Entry, ManifestBuilder, ROOT};
+use vrift_store::manifest::{BuildError, Entry, LinkKey, ManifestBuilder, ROOT};
 use vrift_store::{Hash, Manifest, ManifestError, NodeKind};
 
 fn dir() -> Entry {
@@ -32,7 +32,7 @@ fn sample() -> (Vec<u8>, Hash) {
     let deep = b.add(sub, b"deep", dir()).expect("deep");
     b.add(0, b"z\xff\n", file(b"z")).expect("z");
     b.add(deep, b"same", file(b"z")).expect("same");
-    let hard = Entry { link: Some((1, 2)), ..file(b"linked") };
+    let hard = Entry { link: Some(LinkKey::new(1, 2)), ..file(b"linked") };
     b.add(deep, b"hard2", hard.clone()).expect("hard2");
     b.add(0, b"hard1", hard).expect("hard1");
     b.add(sub, b"link", Entry::symlink(b"../z".to_vec(), (3, 4))).expect("link");
@@ -82,6 +82,15 @@ fn what_goes_in_comes_out() {
     assert!(matches!(m.node(9), Err(ManifestError::NoSuchNode { id: 9, len: 9 })));
     assert!(matches!(m.child(9, b"x"), Err(ManifestError::NoSuchNode { .. })));
     assert!(matches!(m.child_at(ROOT, 3), Err(ManifestError::NoSuchChild { count: 3, .. })));
+}
+
+/// Manifests are compared and shared by their ids: a change of the format needs a new version.
+#[test]
+fn the_same_tree_has_the_id_it_always_had() {
+    let id = "673b3b5cb96002b169acd26fb9166428599232681ececf408bf44c24314d04ee";
+    assert_eq!(sample().1.to_string(), id);
+    let bytes = "03b834f1523f8e037f221ec782f879ce286125bbcc5538e76deb54691c86f4c2";
+    assert_eq!(Hash::of(&large(60_000).0).to_string(), bytes);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Ingest: a directory of the user becomes blobs and a manifest.
 //!
 //! In: a directory. Out: the manifest's hash and what was met on the way. `walk` goes through the
-//! directories in parallel, `file` reads one file, `exclude` decides what is left out; this module
-//! starts them and puts the result together.
+//! directories in parallel, `file` opens one file, `put` stores an open one (also for others than
+//! ingest), `exclude` decides what is left out; this module starts them and puts the result together.
 //!
 //! What must never happen here: the source changes (not even a link count or, where the kernel
 //! lets us, an access time), a path leads out of the tree because someone renamed or linked while
@@ -10,6 +10,7 @@
 
 mod exclude;
 mod file;
+mod put;
 mod walk;
 
 use std::collections::HashMap;
@@ -25,6 +26,8 @@ use crate::manifest::{BuildError, Entry, LinkKey, ManifestBuilder};
 use crate::publish;
 use crate::store::{Store, manifest_name};
 use crate::text::shown;
+
+pub use put::{PutError, PutFile, Xattrs, user_xattrs};
 
 /// How to ingest.
 #[derive(Debug, Default, Clone)]

@@ -11,14 +11,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::Scope;
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::exclude::Exclude;
-use super::file::{self, Failed, Stored};
+use super::file;
+use super::put::{self, Failed, Stored};
 use super::{FileError, IngestError, Progress, Reason};
 use crate::error::StoreError;
 use crate::manifest::{Entry, LinkKey};
@@ -90,7 +91,6 @@ pub(super) struct Walk<'a> {
     found: Mutex<Found>,
     claimed: Mutex<HashSet<LinkKey>>,
     errors: Mutex<(Vec<FileError>, Option<StoreError>)>,
-    no_clone: RwLock<HashSet<u64>>,
     new_blobs: AtomicU64,
     new_bytes: AtomicU64,
     deduplicated: AtomicU64,
@@ -124,7 +124,6 @@ impl<'a> Walk<'a> {
             found: Mutex::default(),
             claimed: Mutex::default(),
             errors: Mutex::default(),
-            no_clone: RwLock::default(),
             new_blobs: AtomicU64::new(0),
             new_bytes: AtomicU64::new(0),
             deduplicated: AtomicU64::new(0),
@@ -158,16 +157,6 @@ impl<'a> Walk<'a> {
         found.new_bytes = self.new_bytes.into_inner();
         found.deduplicated = self.deduplicated.into_inner();
         Ok(found)
-    }
-
-    /// May files of this device share extents with the store, as far as is known?
-    pub fn may_clone(&self, device: u64) -> bool {
-        !self.no_clone.read().unwrap_or_else(PoisonError::into_inner).contains(&device)
-    }
-
-    /// Files of this device can't.
-    pub fn never_clone(&self, device: u64) {
-        self.no_clone.write().unwrap_or_else(PoisonError::into_inner).insert(device);
     }
 
     fn failed(&self, path: &Path, failed: Failed) {
@@ -229,8 +218,9 @@ impl<'a> Walk<'a> {
             if (before.st_dev, before.st_ino) == self.store_id {
                 return Ok(None);
             }
-            let mut entry = Entry::directory(before.st_mode & 0o7777, file::mtime(&before));
-            entry.xattrs = file::xattrs(&dir.fd).map_err(Failed::io("read the attributes of"))?;
+            let mut entry = Entry::directory(before.st_mode & 0o7777, put::mtime(&before));
+            entry.xattrs =
+                put::user_xattrs(&dir.fd).map_err(Failed::io("read the attributes of"))?;
             let mut entries = Vec::new();
             fs::seek(&dir.fd, SeekFrom::Start(0)).map_err(Failed::io("list"))?;
             // On the descriptor itself: a second one would be opened without O_NOATIME.
@@ -243,7 +233,7 @@ impl<'a> Walk<'a> {
                 }
             }
             let after = fs::fstat(&dir.fd).map_err(Failed::io("look at"))?;
-            if file::unchanged(&before, &after) {
+            if put::unchanged(&before, &after) {
                 return Ok(Some((entry, entries)));
             }
         }
@@ -332,12 +322,12 @@ impl<'a> Walk<'a> {
             && stat.st_nlink > 1
             && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         {
-            let key = (stat.st_dev, stat.st_ino);
+            let key = LinkKey::new(stat.st_dev, stat.st_ino);
             if !lock(&self.claimed).insert(key) {
                 self.progress.add(0);
                 return Ok(What::Linked(key));
             }
-            let stored = file::store(self, &dir.fd, name)?;
+            let stored = file::store(self.store, &dir.fd, name)?;
             self.count(&stored);
             if stored.id != key {
                 // The name was given to another file since, and others count on this one.
@@ -345,7 +335,7 @@ impl<'a> Walk<'a> {
             }
             return Ok(self.linked(key, stored.entry));
         }
-        let stored = file::store(self, &dir.fd, name)?;
+        let stored = file::store(self.store, &dir.fd, name)?;
         self.count(&stored);
         if stored.nlink == 1 {
             return Ok(What::Leaf(stored.entry));
@@ -384,10 +374,10 @@ impl<'a> Walk<'a> {
             }
             target => target.map_err(Failed::io("read the target of"))?,
         };
-        let mut entry = Entry::symlink(target.into_bytes(), file::mtime(&stat));
+        let mut entry = Entry::symlink(target.into_bytes(), put::mtime(&stat));
         self.progress.add(0);
         if stat.st_nlink > 1 {
-            let key = (stat.st_dev, stat.st_ino);
+            let key = LinkKey::new(stat.st_dev, stat.st_ino);
             lock(&self.claimed).insert(key);
             entry.link = Some(key);
         }

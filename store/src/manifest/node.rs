@@ -30,6 +30,16 @@ pub enum NodeKind {
 }
 
 impl NodeKind {
+    /// "file", "directory" or "symlink".
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            NodeKind::File => "file",
+            NodeKind::Directory => "directory",
+            NodeKind::Symlink => "symlink",
+        }
+    }
+
     pub(super) fn code(self) -> u8 {
         match self {
             NodeKind::File => 1,

@@ -5,13 +5,12 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Map, Value, json};
-use vrift_store::diff::{Aspect, Change, ChangeKind};
+use vrift_store::json::{hex, put_name};
 use vrift_store::manifest::ROOT;
 use vrift_store::text::Shown;
 use vrift_store::{Manifest, Node, NodeId, NodeKind, Store, StoreError};
 
 use crate::args::Ls;
-use crate::json::{hex, put_name};
 use crate::output::{Failure, Out, bytes};
 use crate::{Outcome, complain};
 
@@ -102,7 +101,7 @@ fn list_one(
 fn node_json(node: &Node<'_>, path: &[u8]) -> Value {
     let mut object = Map::new();
     put_name(&mut object, "path", path);
-    object.insert("type".into(), kind_text(node.kind).into());
+    object.insert("type".into(), node.kind.name().into());
     object.insert("mode".into(), format!("{:04o}", node.mode).into());
     object.insert("size".into(), node.size.into());
     object.insert("mtime".into(), node.mtime_sec.into());
@@ -128,14 +127,6 @@ fn node_json(node: &Node<'_>, path: &[u8]) -> Value {
         object.insert("xattrs".into(), xattrs.into());
     }
     object.into()
-}
-
-fn kind_text(kind: NodeKind) -> &'static str {
-    match kind {
-        NodeKind::File => "file",
-        NodeKind::Directory => "directory",
-        NodeKind::Symlink => "symlink",
-    }
 }
 
 /// As `ls -l` writes it.
@@ -223,96 +214,10 @@ pub fn diff(
     let (a, b) = (open_tree(store, old)?, open_tree(store, new)?);
     let mut changes = vrift_store::diff::diff(&a, &b)?;
     if no_times {
-        for change in &mut changes {
-            if let ChangeKind::Modified(aspects) | ChangeKind::Renamed { also: aspects, .. } =
-                &mut change.kind
-            {
-                aspects.retain(|aspect| *aspect != Aspect::Time);
-            }
-        }
-        changes.retain(|change| change.kind != ChangeKind::Modified(Vec::new()));
+        vrift_store::diff::without_times(&mut changes);
     }
-    for change in &changes {
-        if out.json { change_json(change, out)? } else { change_text(change, out)? }
-    }
+    out.changes(&changes)?;
     Ok(if changes.is_empty() { Outcome::Fine } else { Outcome::Found })
-}
-
-fn change_text(change: &Change, out: &mut Out) -> Result<(), Failure> {
-    let (letter, colour, from, aspects) = match &change.kind {
-        ChangeKind::Added => ("A", 32, None, &[][..]),
-        ChangeKind::Deleted => ("D", 31, None, &[][..]),
-        ChangeKind::Modified(aspects) => ("M", 33, None, &aspects[..]),
-        ChangeKind::Renamed { from, also } => ("R", 36, Some(from), &also[..]),
-    };
-    out.coloured(colour, letter)?;
-    out.raw(b" ")?;
-    if let Some(from) = from {
-        out.name(from)?;
-        out.raw(b" -> ")?;
-    }
-    out.name(if change.path.is_empty() { b"." } else { &change.path })?;
-    if change.node_kind == NodeKind::Directory {
-        out.raw(b"/")?;
-    }
-    if !aspects.is_empty() {
-        let words: Vec<String> = aspects.iter().map(aspect_text).collect();
-        out.text(format_args!(" ({})", words.join(", ")))?;
-    }
-    out.raw(b"\n")
-}
-
-fn aspect_text(aspect: &Aspect) -> String {
-    match aspect {
-        Aspect::Kind(old, new) => format!("{} -> {}", kind_text(*old), kind_text(*new)),
-        Aspect::Mode(old, new) => format!("mode {old:04o} -> {new:04o}"),
-        other => aspect_name(other).to_owned(),
-    }
-}
-
-fn aspect_name(aspect: &Aspect) -> &'static str {
-    match aspect {
-        Aspect::Kind(..) => "type",
-        Aspect::Content => "content",
-        Aspect::Target => "target",
-        Aspect::Mode(..) => "mode",
-        Aspect::Time => "time",
-        Aspect::Xattrs => "attributes",
-        Aspect::Links => "hard links",
-    }
-}
-
-fn change_json(change: &Change, out: &mut Out) -> Result<(), Failure> {
-    let mut object = Map::new();
-    let (letter, aspects) = match &change.kind {
-        ChangeKind::Added => ("A", &[][..]),
-        ChangeKind::Deleted => ("D", &[][..]),
-        ChangeKind::Modified(aspects) => ("M", &aspects[..]),
-        ChangeKind::Renamed { from, also } => {
-            put_name(&mut object, "from", from);
-            ("R", &also[..])
-        }
-    };
-    object.insert("change".into(), letter.into());
-    put_name(&mut object, "path", &change.path);
-    object.insert("type".into(), kind_text(change.node_kind).into());
-    if !aspects.is_empty() {
-        let names: Vec<&str> = aspects.iter().map(aspect_name).collect();
-        object.insert("aspects".into(), names.into());
-    }
-    for aspect in aspects {
-        match aspect {
-            Aspect::Mode(old, new) => {
-                object.insert("old_mode".into(), format!("{old:04o}").into());
-                object.insert("new_mode".into(), format!("{new:04o}").into());
-            }
-            Aspect::Kind(old, _) => {
-                object.insert("old_type".into(), kind_text(*old).into());
-            }
-            _ => {}
-        }
-    }
-    out.object(&object.into())
 }
 
 /// `vrift refs`

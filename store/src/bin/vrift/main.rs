@@ -3,7 +3,6 @@
 
 mod args;
 mod inspect;
-mod json;
 mod output;
 mod pages;
 mod transfer;

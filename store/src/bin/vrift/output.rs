@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::Value;
+use vrift_store::diff::{Change, Style, write_changes};
 use vrift_store::text::Shown;
 use vrift_store::{ExportError, IngestError, ManifestError, Progress, StoreError};
 
@@ -88,14 +89,9 @@ impl Out {
         self.text(format_args!("{object}\n"))
     }
 
-    /// The SGR code `code` around `text`, where colours are wanted.
-    pub fn coloured(&mut self, code: u8, text: &str) -> Result<(), Failure> {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        if self.terminal && wanted {
-            self.text(format_args!("\x1b[{code}m{text}\x1b[0m"))
-        } else {
-            self.raw(text.as_bytes())
-        }
+    /// Differences.
+    pub fn changes(&mut self, changes: &[Change]) -> Result<(), Failure> {
+        Ok(write_changes(&mut self.stdout, changes, Style::of_stdout(self.json))?)
     }
 }
 

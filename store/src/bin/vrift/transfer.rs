@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use serde_json::{Map, json};
 use vrift_store::ingest::{FileError, Reason};
+use vrift_store::json::put_name;
 use vrift_store::text::shown;
 use vrift_store::{IngestError, IngestOptions, Ingested, LinkMode, Store, check_ref_name};
 
 use crate::args::Ingest;
 use crate::inspect::open_tree;
-use crate::json::put_name;
 use crate::output::{Failure, Out, bytes, count, with_progress};
 use crate::{Outcome, complain};
 

@@ -1,10 +1,15 @@
 //! What differs between two manifests: added, deleted, modified, and renamed with equal content.
+//! `show` writes changes for people and programs, whoever found them.
+
+mod show;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use crate::hash::Hash;
 use crate::manifest::{Manifest, ManifestError, Node, NodeId, NodeKind, ROOT};
+
+pub use show::{Style, write_changes};
 
 /// How an entry differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,12 +54,23 @@ pub enum Aspect {
 pub struct Change {
     /// Path from the root; empty for the root itself.
     pub path: Vec<u8>,
-    /// Node in the second tree, or in the first for what was deleted.
-    pub node: NodeId,
-    /// What that node is.
+    /// What is there, or was there if it was deleted.
     pub node_kind: NodeKind,
     /// How it differs.
     pub kind: ChangeKind,
+}
+
+/// Takes out what says of a change that the time of modification differs, and the changes that say
+/// nothing else.
+pub fn without_times(changes: &mut Vec<Change>) {
+    for change in changes.iter_mut() {
+        if let ChangeKind::Modified(aspects) | ChangeKind::Renamed { also: aspects, .. } =
+            &mut change.kind
+        {
+            aspects.retain(|aspect| *aspect != Aspect::Time);
+        }
+    }
+    changes.retain(|change| change.kind != ChangeKind::Modified(Vec::new()));
 }
 
 /// Everything that differs, in byte order of paths.
@@ -68,17 +84,23 @@ pub fn diff(a: &Manifest, b: &Manifest) -> Result<Vec<Change>, ManifestError> {
     if a.id() == b.id() {
         return Ok(Vec::new());
     }
-    let mut differ = Differ { a, b, changes: Vec::new() };
+    let mut differ = Differ { a, b, found: Vec::new() };
     differ.compare(ROOT, ROOT)?;
-    let mut changes = join_renames(a, b, differ.changes)?;
+    let mut changes = join_renames(a, b, differ.found)?;
     changes.sort_by(|x, y| x.path.cmp(&y.path));
     Ok(changes)
+}
+
+/// A change and its node, in the second tree, or in the first for what was deleted.
+struct Found {
+    node: NodeId,
+    change: Change,
 }
 
 struct Differ<'m> {
     a: &'m Manifest,
     b: &'m Manifest,
-    changes: Vec<Change>,
+    found: Vec<Found>,
 }
 
 impl Differ<'_> {
@@ -89,7 +111,8 @@ impl Differ<'_> {
         kind: ChangeKind,
     ) -> Result<(), ManifestError> {
         let node_kind = manifest.node(id)?.kind;
-        self.changes.push(Change { path: manifest.path_of(id)?, node: id, node_kind, kind });
+        let change = Change { path: manifest.path_of(id)?, node_kind, kind };
+        self.found.push(Found { node: id, change });
         Ok(())
     }
 
@@ -206,36 +229,37 @@ fn aspects(
 fn join_renames(
     a: &Manifest,
     b: &Manifest,
-    changes: Vec<Change>,
+    found: Vec<Found>,
 ) -> Result<Vec<Change>, ManifestError> {
-    let content = |m: &Manifest, change: &Change| -> Result<Option<Hash>, ManifestError> {
-        let node = m.node(change.node)?;
+    let content = |m: &Manifest, found: &Found| -> Result<Option<Hash>, ManifestError> {
+        let node = m.node(found.node)?;
         Ok(node.blob.filter(|_| node.size > 0))
     };
-    let mut deleted: HashMap<Hash, VecDeque<Change>> = HashMap::new();
+    let mut deleted: HashMap<Hash, VecDeque<Found>> = HashMap::new();
     let (mut kept, mut added) = (Vec::new(), Vec::new());
-    for change in changes {
-        match change.kind {
-            ChangeKind::Deleted => match content(a, &change)? {
-                Some(blob) => deleted.entry(blob).or_default().push_back(change),
-                None => kept.push(change),
+    for found in found {
+        match found.change.kind {
+            ChangeKind::Deleted => match content(a, &found)? {
+                Some(blob) => deleted.entry(blob).or_default().push_back(found),
+                None => kept.push(found.change),
             },
-            ChangeKind::Added => added.push(change),
-            _ => kept.push(change),
+            ChangeKind::Added => added.push(found),
+            _ => kept.push(found.change),
         }
     }
     for candidates in deleted.values_mut() {
-        candidates.make_contiguous().sort_by(|x, y| x.path.cmp(&y.path));
+        candidates.make_contiguous().sort_by(|x, y| x.change.path.cmp(&y.change.path));
     }
-    added.sort_by(|x, y| x.path.cmp(&y.path));
+    added.sort_by(|x, y| x.change.path.cmp(&y.change.path));
     let mut unnamed = Vec::new();
     for same_name in [true, false] {
         let round =
             if same_name { std::mem::take(&mut added) } else { std::mem::take(&mut unnamed) };
-        for mut change in round {
-            let blob = content(b, &change)?;
+        for mut found in round {
+            let blob = content(b, &found)?;
             let from = blob.and_then(|blob| deleted.get_mut(&blob)).and_then(|candidates| {
-                let fits = |old: &Change| !same_name || last(&old.path) == last(&change.path);
+                let name = last(&found.change.path);
+                let fits = |old: &Found| !same_name || last(&old.change.path) == name;
                 // Looking for a name among thousands of equal files would take for ever.
                 let search = !same_name || candidates.len() <= SAME_NAME_MAX;
                 let at = search.then(|| candidates.iter().position(fits)).flatten()?;
@@ -243,17 +267,17 @@ fn join_renames(
             });
             match from {
                 Some(old) => {
-                    let also = aspects(a, b, &a.node(old.node)?, &b.node(change.node)?)?;
+                    let also = aspects(a, b, &a.node(old.node)?, &b.node(found.node)?)?;
                     let also = also.into_iter().filter(|aspect| *aspect != Aspect::Links).collect();
-                    change.kind = ChangeKind::Renamed { from: old.path, also };
-                    kept.push(change);
+                    found.change.kind = ChangeKind::Renamed { from: old.change.path, also };
+                    kept.push(found.change);
                 }
-                None if same_name => unnamed.push(change),
-                None => kept.push(change),
+                None if same_name => unnamed.push(found),
+                None => kept.push(found.change),
             }
         }
     }
-    kept.extend(deleted.into_values().flatten());
+    kept.extend(deleted.into_values().flatten().map(|found| found.change));
     Ok(kept)
 }
 
