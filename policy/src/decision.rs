@@ -223,6 +223,44 @@ impl Operation {
         }
     }
 
+    /// The table for a copy-on-write mount: what is there may be changed, names may not.
+    #[rustfmt::skip]
+    const fn copy_on_write(self) -> Row {
+        use Operation as O;
+        match self {
+            //                      Missing   File          Directory     Symlink       MountPoint
+            O::TestWrite       => [ENOENT,  SERVE,        EROFS,        EROFS,        EROFS],
+            O::OpenWrite       => [ENOENT,  SERVE,        EISDIR,       ELOOP,        EISDIR],
+            O::OpenTruncate    => [ENOENT,  SERVE,        EISDIR,       ELOOP,        EISDIR],
+            O::CreateWrite     => [EROFS,   SERVE,        EISDIR,       ELOOP,        EISDIR],
+            O::CreateTruncate  => [EROFS,   SERVE,        EISDIR,       ELOOP,        EISDIR],
+            O::Truncate        => [ENOENT,  SERVE,        EISDIR,       EINVAL,       EISDIR],
+            O::ChangeMode | O::ChangeOwner | O::ChangeTimes | O::SetXattr | O::RemoveXattr
+            | O::SetFlags      => [ENOENT,  SERVE,        SERVE,        SERVE,        SERVE],
+            _ => self.read_only(),
+        }
+    }
+
+    /// The table for an overlay: as a plain directory.
+    #[rustfmt::skip]
+    const fn overlay(self) -> Row {
+        use Operation as O;
+        match self {
+            //                      Missing   File          Directory     Symlink       MountPoint
+            O::TestWrite       => [ENOENT,  SERVE,        SERVE,        SERVE,        SERVE],
+            O::CreateFile | O::CreateWrite | O::CreateTruncate
+                               => [SERVE,   SERVE,        EISDIR,       ELOOP,        EISDIR],
+            O::CreateExclusive => [SERVE,   EEXIST,       EEXIST,       EEXIST,       EEXIST],
+            O::MakeTempFile    => [ENOENT,  ENOTDIR,      SERVE,        ENOTDIR,      SERVE],
+            O::MakeDirectory | O::MakeNode | O::MakeSymlink
+                               => [SERVE,   EEXIST,       EEXIST,       EEXIST,       EEXIST],
+            O::BindSocket      => [SERVE,   EADDRINUSE,   EADDRINUSE,   EADDRINUSE,   EADDRINUSE],
+            O::Unlink          => [ENOENT,  SERVE,        EISDIR,       SERVE,        EISDIR],
+            O::RemoveDirectory => [ENOENT,  ENOTDIR,      SERVE,        ENOTDIR,      EBUSY],
+            _ => self.copy_on_write(),
+        }
+    }
+
     /// The right that the kernel checks on the target itself before it says `EROFS`: without it
     /// the answer is `EACCES`. Everywhere else `EROFS` comes first, whoever asks. (truncate has
     /// been one of these since Linux 6.8.)
@@ -242,13 +280,13 @@ impl Operation {
 
 /// What becomes of `operation` on a place in a mount of mode `mode`, where `target` is found.
 ///
-/// Writable modes are not built in this release: [`Policy::unsupported`](crate::Policy::unsupported)
-/// names them before a job starts. Until they are, a mount is decided as read-only whatever its
-/// mode, so that no mistake of a caller can let a job change anything.
+/// In a writable mount, what the mode bits of the directory and of the target say comes besides.
 #[must_use]
 pub const fn decide(operation: Operation, mode: Mode, target: Target) -> Outcome {
     let row = match mode {
-        Mode::ReadOnly | Mode::CopyOnWrite | Mode::Overlay => operation.read_only(),
+        Mode::ReadOnly => operation.read_only(),
+        Mode::CopyOnWrite => operation.copy_on_write(),
+        Mode::Overlay => operation.overlay(),
     };
     match target {
         Target::Missing => row[0],
@@ -284,19 +322,45 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_could_change_a_mount_is_served() {
+    fn nothing_that_could_change_a_read_only_mount_is_served() {
         for operation in Operation::ALL {
             for target in Target::ALL {
-                for mode in [Mode::ReadOnly, Mode::CopyOnWrite, Mode::Overlay] {
-                    let outcome = decide(operation, mode, target);
-                    // O_CREAT|O_RDONLY of a file that is there makes nothing.
-                    let harmless = only_looks(operation)
-                        || (operation == Operation::CreateFile && target == Target::File);
-                    assert!(
-                        harmless || matches!(outcome, Outcome::Refuse(_)),
-                        "{operation:?} of {target:?}: {outcome:?}"
-                    );
-                }
+                let outcome = decide(operation, Mode::ReadOnly, target);
+                // O_CREAT|O_RDONLY of a file that is there makes nothing.
+                let harmless = only_looks(operation)
+                    || (operation == Operation::CreateFile && target == Target::File);
+                assert!(
+                    harmless || matches!(outcome, Outcome::Refuse(_)),
+                    "{operation:?} of {target:?}: {outcome:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn copy_on_write_changes_no_names() {
+        use Operation as O;
+        for operation in Operation::ALL {
+            let makes =
+                matches!(decide(operation, Mode::CopyOnWrite, Target::Missing), Outcome::Serve);
+            assert!(!makes, "{operation:?} of what is not there");
+        }
+        for operation in [O::Unlink, O::RemoveDirectory, O::MakeTempFile] {
+            for target in Target::ALL {
+                let outcome = decide(operation, Mode::CopyOnWrite, target);
+                assert_eq!(outcome, decide(operation, Mode::ReadOnly, target), "{operation:?}");
+            }
+        }
+        let outcome = decide(O::OpenWrite, Mode::CopyOnWrite, Target::File);
+        assert_eq!(outcome, Outcome::Serve);
+    }
+
+    #[test]
+    fn an_overlay_is_never_read_only() {
+        for operation in Operation::ALL {
+            for target in Target::ALL {
+                let outcome = decide(operation, Mode::Overlay, target);
+                assert_ne!(outcome, Outcome::Refuse(Errno::EROFS), "{operation:?} of {target:?}");
             }
         }
     }

@@ -25,6 +25,12 @@ pub enum PolicyError {
         /// What is wrong and what to write instead, without a line break.
         message: String,
     },
+    /// A `--mount` argument says something that does not go with the policy.
+    #[error("{message}")]
+    Argument {
+        /// What is wrong and what to write instead.
+        message: String,
+    },
 }
 
 /// Why a `--mount` argument could not be used. Displays as one line.

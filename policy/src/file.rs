@@ -10,7 +10,7 @@ use toml::Spanned;
 use crate::error::PolicyError;
 use crate::mount::{MountSpec, OnExit, Origin};
 use crate::prefix::check_mount_point;
-use crate::raw::{self, RawMount, RawRule, Source};
+use crate::raw::{self, RawMount, RawPolicy, RawRule, Source};
 
 /// What a job may do. [`Policy::default`] is what holds without a policy file: no mounts, no
 /// rules, and the safe choice everywhere.
@@ -107,14 +107,35 @@ impl Default for Trace {
 /// One `[[rule]]` for real paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// The patterns, as they were written.
-    pub paths: Vec<PathBuf>,
-    /// What the job may do there.
-    pub access: Access,
+    /// The patterns.
+    pub paths: Vec<RulePath>,
+    /// What the job may do there; None: nothing is said of it.
+    pub access: Option<Access>,
+    /// Whether programs there may be run; None: nothing is said of it.
+    pub exec: Option<bool>,
+    /// What holds the job to it besides the supervisor.
+    pub enforce: Option<Enforce>,
     /// Why, in the policy's words.
     pub reason: Option<String>,
     /// Where the rule stands in the file.
     pub origin: Origin,
+}
+
+/// One pattern of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulePath {
+    /// As it was written.
+    pub pattern: String,
+    /// Where it stands in the file.
+    pub origin: Origin,
+}
+
+/// What holds a job to a rule besides the supervisor.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enforce {
+    /// A Landlock ruleset of the kernel's, which no race can get round.
+    Landlock,
 }
 
 /// What a rule lets a job do with a real path.
@@ -131,27 +152,26 @@ pub enum Access {
     ReadWrite,
 }
 
+impl Access {
+    /// The word that a policy file uses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Access::Hide => "hide",
+            Access::Deny => "deny",
+            Access::ReadOnly => "read-only",
+            Access::ReadWrite => "read-write",
+        }
+    }
+}
+
 impl Policy {
     /// Reads a policy file.
     ///
     /// # Errors
     /// One line that begins with the file's name, and with `FILE:LINE:` where a line is at fault.
     pub fn load(path: &Path) -> Result<Policy, PolicyError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| PolicyError::Read { path: path.to_owned(), source })?;
-        match str::from_utf8(&bytes) {
-            Ok(text) => Policy::parse(text, path),
-            Err(error) => {
-                let (good, _) = bytes.split_at(error.valid_up_to());
-                Err(PolicyError::Invalid {
-                    file: path.to_owned(),
-                    line: 1 + good.iter().filter(|byte| **byte == b'\n').count(),
-                    message: "a byte that is not UTF-8; TOML is UTF-8 (a name that isn't can be \
-                              given by --mount)"
-                        .to_owned(),
-                })
-            }
-        }
+        Policy::parse(&read_text(path)?, path)
     }
 
     /// Reads a policy from its text; `name` is the file's, for messages.
@@ -160,26 +180,49 @@ impl Policy {
     /// One line, `FILE:LINE: …`, for the first thing that is wrong.
     pub fn parse(text: &str, name: &Path) -> Result<Policy, PolicyError> {
         let source = Source { text, name };
-        let raw = raw::read(&source)?;
-        let file = Arc::new(name.to_owned());
+        let (policy, faults) = Policy::build(&source, raw::read(&source)?);
+        match faults.into_iter().next() {
+            Some(fault) => Err(fault),
+            None => Ok(policy),
+        }
+    }
+
+    /// What the form means, without what is at fault in it.
+    pub(crate) fn build(source: &Source<'_>, raw: RawPolicy) -> (Policy, Vec<PolicyError>) {
+        let file = Arc::new(source.name.to_owned());
+        let mut faults = Vec::new();
         let mut mounts: Vec<MountSpec> = Vec::with_capacity(raw.mount.len());
         for raw in raw.mount {
-            let (spec, span) = mount(&source, &file, raw.into_inner())?;
+            let (spec, span) = match mount(source, &file, raw.into_inner()) {
+                Ok(mount) => mount,
+                Err(fault) => {
+                    faults.push(fault);
+                    continue;
+                }
+            };
             if let Some(first) = mounts.iter().find(|other| other.at == spec.at) {
                 let message = format!(
                     "{:?} is a mount point already ({}); leave one of the two out",
                     spec.at, first.origin
                 );
-                return Err(source.error(span, message));
+                faults.push(source.error(span, message));
+                continue;
             }
             mounts.push(spec);
         }
-        let rules = raw.rule.into_iter().map(|raw| rule(&source, &file, raw));
-        let rules = rules.collect::<Result<_, _>>()?;
-        let job = Job {
-            name: raw.job.name.map(|name| text_value(&source, &name, "name")).transpose()?,
-            on_leftover: raw.job.on_leftover.unwrap_or_default(),
-        };
+        let mut rules = Vec::with_capacity(raw.rule.len());
+        for raw in raw.rule {
+            match rule(source, &file, raw) {
+                Ok(rule) => rules.push(rule),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let name = raw.job.name.map(|name| text_value(source, &name, "name")).transpose();
+        let name = name.unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
+        let job = Job { name, on_leftover: raw.job.on_leftover.unwrap_or_default() };
         let usual = Syscalls::default();
         let syscalls = Syscalls {
             io_uring: raw.syscalls.io_uring.unwrap_or(usual.io_uring),
@@ -191,7 +234,7 @@ impl Policy {
             reads: raw.trace.reads.unwrap_or(usual.reads),
             probes: raw.trace.probes.unwrap_or(usual.probes),
         };
-        Ok(Policy { job, mounts, rules, syscalls, trace })
+        (Policy { job, mounts, rules, syscalls, trace }, faults)
     }
 
     /// Everything this policy asks for that this release does not do: one line for each use, with
@@ -199,16 +242,24 @@ impl Policy {
     /// run with less than its policy asks for.
     #[must_use]
     pub fn unsupported(&self) -> Vec<String> {
-        let rules = self.rules.iter().map(|rule| {
-            format!(
-                "{}: [[rule]] is not built in this release: rules for real paths would not be \
-                 enforced; take the rule out, and guard the paths by their permissions or by \
-                 another user",
-                rule.origin
-            )
-        });
-        self.mounts.iter().flat_map(MountSpec::unsupported).chain(rules).collect()
+        self.mounts.iter().flat_map(MountSpec::unsupported).collect()
     }
+}
+
+/// The text of a policy file.
+pub(crate) fn read_text(path: &Path) -> Result<String, PolicyError> {
+    let bytes = std::fs::read(path)
+        .map_err(|source| PolicyError::Read { path: path.to_owned(), source })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let (good, _) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        PolicyError::Invalid {
+            file: path.to_owned(),
+            line: 1 + good.iter().filter(|byte| **byte == b'\n').count(),
+            message: "a byte that is not UTF-8; TOML is UTF-8 (a name that isn't can be given by \
+                      --mount)"
+                .to_owned(),
+        }
+    })
 }
 
 fn mount(
@@ -232,15 +283,32 @@ fn rule(
     file: &Arc<PathBuf>,
     raw: Spanned<RawRule>,
 ) -> Result<Rule, PolicyError> {
-    let line = source.line(raw.span().start);
-    let RawRule { paths, access, reason } = raw.into_inner();
+    let span = raw.span();
+    let origin = |at: usize| Origin::File { name: Arc::clone(file), line: source.line(at) };
+    let RawRule { paths, access, exec, enforce, reason } = raw.into_inner();
     if paths.get_ref().is_empty() {
         return Err(source.error(paths.span(), "`paths` is empty; name at least one path"));
     }
+    if access.is_none() && exec.is_none() {
+        let message = "the rule says nothing; give it `access`, or `exec`";
+        return Err(source.error(span, message));
+    }
+    if let Some(enforce) = &enforce
+        && (access == Some(Access::Hide)
+            || !(matches!(access, Some(Access::Deny | Access::ReadOnly)) || exec == Some(false)))
+    {
+        let message = "Landlock can only deny and keep from writing and running; use it with \
+                       `access = \"deny\"`, `access = \"read-only\"` or `exec = false`";
+        return Err(source.error(enforce.span(), message));
+    }
     let texts = paths.into_inner().into_iter();
-    let paths = texts.map(|text| text_value(source, &text, "paths").map(PathBuf::from));
-    let origin = Origin::File { name: Arc::clone(file), line };
-    Ok(Rule { paths: paths.collect::<Result<_, _>>()?, access, reason, origin })
+    let paths = texts.map(|text| {
+        let pattern = text_value(source, &text, "paths")?;
+        Ok(RulePath { pattern, origin: origin(text.span().start) })
+    });
+    let paths = paths.collect::<Result<_, _>>()?;
+    let enforce = enforce.map(Spanned::into_inner);
+    Ok(Rule { paths, access, exec, enforce, reason, origin: origin(span.start) })
 }
 
 /// A text that must say something and that the kernel can be given.

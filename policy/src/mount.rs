@@ -1,5 +1,6 @@
 //! One mount as a policy file or a `--mount` argument asks for it, before any manifest is looked up.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::error::PolicyError;
 use crate::shown::shown;
 
 /// What a job may do below a mount point.
@@ -33,6 +35,15 @@ impl Mode {
             Mode::Overlay => "overlay",
         }
     }
+
+    /// Every mode.
+    pub const ALL: [Mode; 3] = [Mode::ReadOnly, Mode::CopyOnWrite, Mode::Overlay];
+
+    /// The mode that a policy file has this word for.
+    #[must_use]
+    pub fn of_word(word: &[u8]) -> Option<Mode> {
+        Mode::ALL.into_iter().find(|mode| mode.as_str().as_bytes() == word)
+    }
 }
 
 impl fmt::Display for Mode {
@@ -52,8 +63,27 @@ pub enum OnExit {
     Commit(String),
 }
 
+impl OnExit {
+    /// The word that a policy file has for it: `commit:deps`.
+    #[must_use]
+    pub fn word(&self) -> Cow<'static, str> {
+        match self {
+            OnExit::Discard => "discard".into(),
+            OnExit::Keep => "keep".into(),
+            OnExit::Commit(name) => format!("commit:{name}").into(),
+        }
+    }
+}
+
+impl fmt::Display for OnExit {
+    /// Writes it with its key: `on_exit "commit:deps"`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "on_exit \"{}\"", self.word())
+    }
+}
+
 /// Where a mount was asked for, to begin an error message with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// A line, counted from 1, of a policy file.
     File {
@@ -64,6 +94,27 @@ pub enum Origin {
     },
     /// A `--mount` argument, as it was written.
     Argument(OsString),
+}
+
+impl Origin {
+    /// An error that is found here.
+    pub(crate) fn fault(&self, message: String) -> PolicyError {
+        match self {
+            Origin::File { name, line } => {
+                PolicyError::Invalid { file: name.as_ref().clone(), line: *line, message }
+            }
+            Origin::Argument(_) => PolicyError::Argument { message: format!("{self}: {message}") },
+        }
+    }
+
+    /// The line, counted from 1, where it is one of a file.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Origin::File { line, .. } => Some(*line),
+            Origin::Argument(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -90,44 +141,45 @@ pub struct MountSpec {
     pub mode: Mode,
     /// Where changes are kept; `None`: in a place private to the job.
     pub upper: Option<PathBuf>,
-    /// What becomes of the changes; `None` when nothing was said, which means [`OnExit::Discard`].
+    /// What becomes of the changes; `None` when nothing was said, see [`MountSpec::end`].
     pub on_exit: Option<OnExit>,
     /// Where this was asked for.
     pub origin: Origin,
 }
 
 impl MountSpec {
-    /// What this mount asks for that this release does not do: one line for each use, beginning
-    /// with the place and ending with what works instead. Empty when the mount can be made.
+    /// What of this mount does not fit together: one line for each, beginning with the place and
+    /// ending with what to do. Empty when the mount can be made.
     #[must_use]
     pub fn unsupported(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         let origin = &self.origin;
-        if self.mode != Mode::ReadOnly {
-            reasons.push(format!(
-                "{origin}: mode \"{}\" is not built in this release; use \"read-only\", and let \
-                 the job write to a directory outside the mount",
-                self.mode
-            ));
-        }
-        if let Some(upper) = &self.upper {
-            reasons.push(format!(
-                "{origin}: upper \"{}\" is not built in this release, because no writable mode \
-                 is; leave it out",
-                upper.display()
-            ));
-        }
-        if let Some(on_exit) = &self.on_exit {
-            let what = match on_exit {
-                OnExit::Discard => "on_exit \"discard\"".to_owned(),
-                OnExit::Keep => "on_exit \"keep\"".to_owned(),
-                OnExit::Commit(name) => format!("on_exit \"commit:{name}\""),
-            };
-            reasons.push(format!(
-                "{origin}: {what} is not built in this release, because a read-only mount has \
-                 nothing to keep; leave it out"
-            ));
+        let only = "only a writable mount (mode \"copy-on-write\" or \"overlay\") changes";
+        if self.mode == Mode::ReadOnly {
+            if let Some(upper) = &self.upper {
+                reasons.push(format!(
+                    "{origin}: upper \"{}\" is for changes, and {only}; leave it out, or give a \
+                     mode",
+                    upper.display()
+                ));
+            }
+            if let Some(on_exit) = &self.on_exit {
+                reasons.push(format!(
+                    "{origin}: {on_exit} is about changes, and {only}; leave it out, or give a mode"
+                ));
+            }
         }
         reasons
+    }
+
+    /// What becomes of the changes: what was said, else they stay in an upper directory that was
+    /// named, and go with one that was not.
+    #[must_use]
+    pub fn end(&self) -> OnExit {
+        match (&self.on_exit, &self.upper) {
+            (Some(on_exit), _) => on_exit.clone(),
+            (None, Some(_)) => OnExit::Keep,
+            (None, None) => OnExit::Discard,
+        }
     }
 }

@@ -135,11 +135,9 @@ fn set_option(
     };
     match option {
         "mode" => {
-            const MODES: [Mode; 3] = [Mode::ReadOnly, Mode::CopyOnWrite, Mode::Overlay];
-            let found = MODES.into_iter().find(|mode| mode.as_str().as_bytes() == value);
-            spec.mode = found.ok_or_else(|| {
+            spec.mode = Mode::of_word(&value).ok_or_else(|| {
                 let text = String::from_utf8_lossy(&value);
-                match nearest(&text, MODES.map(Mode::as_str)) {
+                match nearest(&text, Mode::ALL.map(Mode::as_str)) {
                     Some(near) => bad(&value, &format!("did you mean `{near}`?")),
                     None => bad(&value, "use `read-only`, `copy-on-write` or `overlay`"),
                 }

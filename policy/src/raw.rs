@@ -7,10 +7,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::DeTable;
+use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::error::PolicyError;
-use crate::file::{Access, Compat32, IoUring, OnLeftover};
+use crate::file::{Access, Compat32, Enforce, IoUring, OnLeftover};
 use crate::mount::Mode;
 use crate::suggest::nearest;
 
@@ -57,7 +57,9 @@ pub(crate) struct RawMount {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawRule {
     pub(crate) paths: Spanned<Vec<Spanned<String>>>,
-    pub(crate) access: Access,
+    pub(crate) access: Option<Access>,
+    pub(crate) exec: Option<bool>,
+    pub(crate) enforce: Option<Spanned<Enforce>>,
     pub(crate) reason: Option<String>,
 }
 
@@ -105,6 +107,76 @@ pub(crate) fn read(source: &Source<'_>) -> Result<RawPolicy, PolicyError> {
     let table = DeTable::parse(source.text).map_err(|error| source.toml_error(&error))?;
     check_version(source, table.get_ref())?;
     toml::from_str(source.text).map_err(|error| source.toml_error(&error))
+}
+
+/// Reads as much of the form as is in order; everything else comes back as an error. None: what
+/// is wrong leaves nothing to go on with.
+pub(crate) fn read_all(source: &Source<'_>) -> (Option<RawPolicy>, Vec<PolicyError>) {
+    let parsed = DeTable::parse(source.text).map_err(|error| source.toml_error(&error));
+    let mut table = match parsed.and_then(|table| {
+        check_version(source, table.get_ref())?;
+        Ok(table)
+    }) {
+        Ok(table) => table,
+        Err(fault) => return (None, vec![fault]),
+    };
+    let mut faults = Vec::new();
+    loop {
+        let read = RawPolicy::deserialize(toml::de::Deserializer::from(table.clone()));
+        match read {
+            Ok(policy) => return (Some(policy), faults),
+            Err(error) => {
+                faults.push(source.toml_error(&error));
+                // What is wrong is taken out, to see what comes after it.
+                let key_only = error.message().starts_with("unknown field");
+                let at = error.span().map(|span| span.start);
+                if !at.is_some_and(|at| prune(table.get_mut(), at, key_only)) {
+                    return (None, faults);
+                }
+            }
+        }
+    }
+}
+
+/// Takes out what stands at a byte of the text: a key, or, unless that would be `key_only`, the
+/// entry of a list that holds it. Says whether something was found.
+fn prune(table: &mut DeTable<'_>, at: usize, key_only: bool) -> bool {
+    let keys = table.keys().find(|key| key.span().contains(&at)).map(|key| key.get_ref().clone());
+    if let Some(key) = keys {
+        return table.remove(key.as_ref()).is_some();
+    }
+    let holder = table.iter_mut().find(|(_, value)| holds(value, at));
+    let Some((key, value)) = holder else { return false };
+    let key = key.get_ref().clone();
+    if let DeValue::Table(inner) = value.get_mut()
+        && prune(inner, at, key_only)
+    {
+        return true;
+    }
+    if let DeValue::Array(list) = value.get_mut()
+        && let Some(entry) = list.iter().position(|entry| holds(entry, at))
+        && let DeValue::Table(inner) = list.as_mut()[entry].get_mut()
+    {
+        if !(key_only && prune(inner, at, key_only)) {
+            let rest = std::mem::replace(list, DeArray::new()).into_iter().enumerate();
+            *list = rest.filter(|(i, _)| *i != entry).map(|(_, value)| value).collect();
+        }
+        return true;
+    }
+    table.remove(key.as_ref()).is_some()
+}
+
+/// Does the value, or something in it, stand at that byte? A table that is written with a heading
+/// spans no more than that.
+fn holds(value: &Spanned<DeValue<'_>>, at: usize) -> bool {
+    value.span().contains(&at)
+        || match value.get_ref() {
+            DeValue::Table(table) => {
+                table.iter().any(|(key, value)| key.span().contains(&at) || holds(value, at))
+            }
+            DeValue::Array(list) => list.iter().any(|entry| holds(entry, at)),
+            _ => false,
+        }
 }
 
 fn check_version(source: &Source<'_>, table: &DeTable<'_>) -> Result<(), PolicyError> {

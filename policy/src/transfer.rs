@@ -6,7 +6,7 @@
 //! with `RENAME_NOREPLACE` `EEXIST` for the new name) unless the two parents are on different
 //! mounts, which is `EXDEV` first.
 
-use crate::{Errno, Target};
+use crate::{Errno, Mode, Target};
 
 /// One of the two places that a rename or a link names.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +17,8 @@ pub enum Side {
     Projected {
         /// Which mount the directory belongs to.
         mount: u16,
+        /// What the job may do there.
+        mode: Mode,
         /// What the name names.
         target: Target,
     },
@@ -49,15 +51,15 @@ impl RenameFlags {
     }
 
     /// Whether the kernel takes this combination (`do_renameat2` in `fs/namei.c`).
-    const fn is_valid(self) -> bool {
+    pub(crate) const fn is_valid(self) -> bool {
         let known = self.0 & !7 == 0;
         let alone = self.has(RenameFlags::NO_REPLACE) || self.has(RenameFlags::WHITEOUT);
         known && !(alone && self.has(RenameFlags::EXCHANGE))
     }
 }
 
-/// The errno of a rename, or `None` when both names are real and none is held by a mount: then
-/// it is the kernel's business. A real name that is renamed to itself is the kernel's, too, and
+/// The errno of a rename, or `None` when nothing here speaks against it: both names are real and
+/// none is held by a mount, and it is the kernel's business; or both are in one overlay. A real name that is renamed to itself is the kernel's, too, and
 /// not to be asked here: that does nothing and succeeds, even for a mount point.
 #[must_use]
 pub fn decide_rename(from: Side, to: Side, flags: RenameFlags) -> Option<Errno> {
@@ -67,10 +69,18 @@ pub fn decide_rename(from: Side, to: Side, flags: RenameFlags) -> Option<Errno> 
     }
     match (from, to) {
         (Side::Real(from), Side::Real(to)) => rename_real(from, to, flags),
-        (Side::Projected { mount: a, .. }, Side::Projected { mount: b, .. }) if a == b => {
-            Some(Errno::EROFS)
+        (Side::Projected { mount: a, mode, .. }, Side::Projected { mount: b, .. }) if a == b => {
+            within_one(mode)
         }
         _ => Some(Errno::EXDEV),
+    }
+}
+
+/// Two names in one mount.
+const fn within_one(mode: Mode) -> Option<Errno> {
+    match mode {
+        Mode::ReadOnly | Mode::CopyOnWrite => Some(Errno::EROFS),
+        Mode::Overlay => None,
     }
 }
 
@@ -97,7 +107,7 @@ fn rename_real(from: Target, to: Target, flags: RenameFlags) -> Option<Errno> {
     Some(Errno::EBUSY)
 }
 
-/// The errno of a link, or `None` when it is the kernel's business.
+/// The errno of a link, or `None` when it is the kernel's business, or one within an overlay.
 ///
 /// `from` is the object that gets another name, after its links are followed or not: for a
 /// projected object reached by a descriptor, the mount that it belongs to. Here a projected tree
@@ -120,8 +130,8 @@ pub fn decide_link(from: Side, to: Side) -> Option<Errno> {
         return Some(Errno::EEXIST);
     }
     match (from, to) {
-        (Side::Projected { mount: a, .. }, Side::Projected { mount: b, .. }) if a == b => {
-            Some(Errno::EROFS)
+        (Side::Projected { mount: a, mode, .. }, Side::Projected { mount: b, .. }) if a == b => {
+            within_one(mode)
         }
         _ => Some(Errno::EXDEV),
     }
@@ -136,14 +146,28 @@ const fn target(side: Side) -> Target {
 #[cfg(test)]
 mod tests {
     use super::{RenameFlags, Side, decide_link, decide_rename};
-    use crate::{Errno, Target};
+    use crate::{Errno, Mode, Target};
 
     const fn real(target: Target) -> Side {
         Side::Real(target)
     }
 
     const fn inside(mount: u16, target: Target) -> Side {
-        Side::Projected { mount, target }
+        Side::Projected { mount, mode: Mode::ReadOnly, target }
+    }
+
+    #[test]
+    fn an_overlay_takes_renames_and_links_inside() {
+        let side = |mount, target| Side::Projected { mount, mode: Mode::Overlay, target };
+        let (file, free) = (side(0, Target::File), side(0, Target::Missing));
+        assert_eq!(decide_rename(file, free, RenameFlags::NONE), None);
+        assert_eq!(
+            decide_rename(file, side(1, Target::Missing), RenameFlags::NONE),
+            Some(Errno::EXDEV)
+        );
+        assert_eq!(decide_link(file, free), None);
+        assert_eq!(decide_link(file, file), Some(Errno::EEXIST));
+        assert_eq!(decide_link(file, real(Target::Missing)), Some(Errno::EXDEV));
     }
 
     #[test]

@@ -182,7 +182,7 @@ fn may_write(path: &Path, table: Outcome) -> Outcome {
 
 /// Every kind of side, with a path that is one. The names of the two mounts themselves are real.
 fn sides() -> Vec<(Side, &'static str)> {
-    let projected = |mount, target| Side::Projected { mount, target };
+    let projected = |mount, target| Side::Projected { mount, mode: Mode::ReadOnly, target };
     vec![
         (Side::Real(Target::Missing), "missing"),
         (Side::Real(Target::File), "f"),

@@ -59,6 +59,14 @@ pub enum ProjectionError {
         /// Why.
         source: ManifestError,
     },
+    /// A file of the upper directory is not there, or can't be asked.
+    #[error("the upper directory of the mount at {at:?}: {source}")]
+    Upper {
+        /// The mount point.
+        at: PathBuf,
+        /// What the file system said.
+        source: std::io::Error,
+    },
     /// Parents that lead nowhere: not to the root within as many steps as there are nodes.
     #[error(
         "the manifest mounted at {at:?} is damaged: node {node} has no way up to the root; run `vrift verify`"

@@ -12,14 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vrift_policy::{Mode, check_mount_point};
-use vrift_store::{Manifest, NodeKind};
+use vrift_store::{Manifest, ManifestError};
 
 use crate::error::ProjectionError;
 use crate::identity::{self, Minors};
+use crate::kind::Kind;
 use crate::node::{Above, NodeRef, SYNTHETIC};
+use crate::overlay::Overlay;
 
 /// A manifest to be mounted.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct MountSource {
     /// The mount point: what [`check_mount_point`] lets pass.
     pub at: PathBuf,
@@ -27,6 +29,8 @@ pub struct MountSource {
     pub manifest: Arc<Manifest>,
     /// What a job may do there.
     pub mode: Mode,
+    /// What jobs change there; a read-only mount has none.
+    pub overlay: Option<Overlay>,
 }
 
 /// What the real disk holds at a path, its last component not followed.
@@ -48,6 +52,7 @@ pub struct Mount {
     pub(crate) at: PathBuf,
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) mode: Mode,
+    pub(crate) overlay: Option<Overlay>,
     pub(crate) dev: u64,
     pub(crate) parent: Above,
     /// Whether any directory of this mount holds an inner mount point or a synthetic directory.
@@ -73,10 +78,40 @@ impl Mount {
         self.mode
     }
 
+    /// What jobs change there; a read-only mount has none.
+    #[must_use]
+    pub fn overlay(&self) -> Option<&Overlay> {
+        self.overlay.as_ref()
+    }
+
     /// `st_dev` of everything in it.
     #[must_use]
     pub fn dev(&self) -> u64 {
         self.dev
+    }
+
+    /// The minor number of [`Mount::dev`]; made of the mount point and the manifest's hash, and so
+    /// the same from run to run.
+    #[must_use]
+    pub fn dev_minor(&self) -> u32 {
+        identity::minor(self.dev)
+    }
+}
+
+impl Mount {
+    /// The entry `name` of a directory.
+    pub(crate) fn child(&self, dir: u32, name: &[u8]) -> Result<Option<u32>, ManifestError> {
+        match &self.overlay {
+            Some(overlay) => overlay.lookup(dir, name),
+            None => self.manifest.child(dir, name),
+        }
+    }
+
+    pub(crate) fn kind(&self, node: u32) -> Result<Kind, ManifestError> {
+        match &self.overlay {
+            Some(overlay) => overlay.kind(node),
+            None => Ok(self.manifest.node(node)?.kind.into()),
+        }
     }
 }
 
@@ -156,10 +191,11 @@ pub(crate) fn build(
     layout.mounts = sources
         .into_iter()
         .zip(devices)
-        .map(|(MountSource { at, manifest, mode }, dev)| Mount {
+        .map(|(MountSource { at, manifest, mode, overlay }, dev)| Mount {
             at,
             manifest,
             mode,
+            overlay,
             dev,
             parent: Above::Real(Box::default()),
             holds_inner: false,
@@ -290,13 +326,13 @@ impl Layout {
             return Ok(None); // Synthetic: everything in it is an edge entry.
         };
         let damaged = |source| ProjectionError::Manifest { at: mount.at.clone(), source };
-        let Some(node) = mount.manifest.child(dir.node, name).map_err(damaged)? else {
+        let Some(node) = mount.child(dir.node, name).map_err(damaged)? else {
             return Ok(None);
         };
-        let what = match mount.manifest.node(node).map_err(damaged)?.kind {
-            NodeKind::Directory => return Ok(Some(NodeRef { mount: dir.mount, node })),
-            NodeKind::File => "a file",
-            NodeKind::Symlink => "a symbolic link",
+        let what = match mount.kind(node).map_err(damaged)? {
+            Kind::Directory => return Ok(Some(NodeRef { mount: dir.mount, node })),
+            Kind::Symlink => "a symbolic link",
+            _ => "a file",
         };
         let (place, outer) = (PathBuf::from(OsStr::from_bytes(path)), mount.at.clone());
         Err(ProjectionError::InsideFile { at: at.to_owned(), place, what, outer })

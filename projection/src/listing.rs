@@ -1,15 +1,17 @@
 //! What a directory holds, in an order that stays, from any position.
 //!
 //! Position 0 is `.`, 1 is `..`, then the manifest's entries in byte order of their names, then
-//! the names that only inner mounts put there. Positions do not depend on where a reading began,
-//! so they serve as `d_off`: seekdir to one that was handed out goes on with the next entry.
+//! the names that only inner mounts put there, then what a job made, in the order it was made.
+//! Positions do not depend on where a reading began, so they serve as `d_off`: seekdir to one that
+//! was handed out goes on with the next entry, whatever was made or removed meanwhile.
 
-use vrift_store::NodeKind;
+use crate::kind::Kind;
 
 use crate::error::ProjectionError;
 use crate::identity;
 use crate::layout::{self, EdgeEntry, Mount};
 use crate::node::{Above, NodeRef};
+use crate::overlay::Overlay;
 use crate::projection::{Projection, damaged};
 
 /// One entry of a directory, as getdents tells it.
@@ -21,78 +23,76 @@ pub struct Entry<'a> {
     /// the root's own, as of any file system's root.
     pub ino: u64,
     /// `d_type`.
-    pub kind: NodeKind,
+    pub kind: Kind,
     /// `d_off`: the position to go on from after this entry.
     pub next: u64,
 }
 
-/// An iterator over a directory's entries: see [`Projection::entries`].
-#[derive(Debug)]
-pub struct Entries<'a> {
-    projection: &'a Projection,
-    dir: NodeRef,
-    /// The mount and the ids of the directory's entries in its manifest; `None`: synthetic.
-    own: Option<(&'a Mount, std::ops::Range<u32>)>,
-    /// What inner mounts put there, covering or new; all there is in a synthetic directory.
-    inner: &'a [EdgeEntry],
-    position: u64,
-}
-
 impl Projection {
-    /// The entries of a directory, from a position on: 0, or the [`Entry::next`] of one that was
-    /// read. Each entry comes once; a position beyond the end gives none.
+    /// Tells `each` the entries of a directory, from a position on: 0, or the [`Entry::next`] of
+    /// one that was told, until `each` says false. Each entry comes once; one that is made or
+    /// removed meanwhile may or may not come; a position beyond the end has none.
     ///
     /// # Errors
     /// `dir` is no directory or isn't part of this projection, or its manifest is damaged.
-    pub fn entries(&self, dir: NodeRef, from: u64) -> Result<Entries<'_>, ProjectionError> {
-        let (own, inner) = if dir.is_synthetic() {
-            (None, self.synthetic(dir)?.children.as_slice())
-        } else {
-            let mount = self.mount_of(dir)?;
-            if self.node_of(mount, dir)?.kind != NodeKind::Directory {
-                return Err(ProjectionError::NotADirectory(dir));
-            }
-            let count = mount.manifest.child_count(dir.node).map_err(|e| damaged(mount, e))?;
-            let first = match count {
-                0 => 0,
-                _ => mount.manifest.child_at(dir.node, 0).map_err(|e| damaged(mount, e))?,
-            };
-            let inner = if mount.holds_inner { self.inner(dir) } else { &[] };
-            // The manifest has checked that its last child is a node it has.
-            (Some((mount, first..first.saturating_add(count))), inner)
-        };
-        Ok(Entries { projection: self, dir, own, inner, position: from })
+    pub fn list(
+        &self,
+        dir: NodeRef,
+        from: u64,
+        mut each: impl FnMut(&Entry<'_>) -> bool,
+    ) -> Result<(), ProjectionError> {
+        if self.kind(dir)? != Kind::Directory {
+            return Err(ProjectionError::NotADirectory(dir));
+        }
+        let mut listing = Listing { projection: self, dir, from, each: &mut each };
+        listing.dots()
     }
 }
 
-impl<'a> Entries<'a> {
-    fn at(&self, position: u64) -> Option<Result<Entry<'a>, ProjectionError>> {
-        match position {
-            0 => return Some(self.dot()),
-            1 => return Some(self.dot_dot()),
-            _ => {}
+/// A listing on its way.
+struct Listing<'p, 'e> {
+    projection: &'p Projection,
+    dir: NodeRef,
+    from: u64,
+    each: &'e mut dyn FnMut(&Entry<'_>) -> bool,
+}
+
+type Done = Result<(), ProjectionError>;
+
+impl Listing<'_, '_> {
+    fn dots(&mut self) -> Done {
+        if self.is_gone() {
+            return Ok(());
         }
-        let mut index = usize::try_from(position - 2).ok()?;
-        if let Some((mount, ids)) = &self.own {
-            let count = ids.len();
-            if index < count {
-                // `index` is below the length of a range of u32.
-                let id = u32::try_from(index).ok().and_then(|i| ids.start.checked_add(i))?;
-                return Some(self.own_entry(mount, id));
-            }
-            index -= count;
-            let mut new = self.inner.iter().filter(|entry| !entry.covers);
-            return new.nth(index).map(|entry| self.inner_entry(entry));
+        let own = self.projection.attr(self.dir)?.ino;
+        if self.from == 0 && !self.tell(b".", own, Kind::Directory, 1) {
+            return Ok(());
         }
-        self.inner.get(index).map(|entry| self.inner_entry(entry))
+        if self.from <= 1 && !self.dot_dot()? {
+            return Ok(());
+        }
+        if self.dir.is_synthetic() {
+            let children = self.projection.synthetic(self.dir)?.children.as_slice();
+            return self.inner(children, 2).map(drop);
+        }
+        let mount = self.projection.mount_of(self.dir)?;
+        let inner = if mount.holds_inner { self.projection.inner(self.dir) } else { &[] };
+        match &mount.overlay {
+            None => self.of_manifest(mount, inner),
+            Some(overlay) => self.of_overlay(mount, overlay, inner),
+        }
     }
 
-    fn dot(&self) -> Result<Entry<'a>, ProjectionError> {
-        let ino = self.projection.attr(self.dir)?.ino;
-        Ok(self.entry(b".", ino, NodeKind::Directory))
+    /// A directory that was removed is empty, `.` and `..` included.
+    fn is_gone(&self) -> bool {
+        self.projection.is_gone(self.dir)
     }
 
-    fn dot_dot(&self) -> Result<Entry<'a>, ProjectionError> {
+    fn tell(&mut self, name: &[u8], ino: u64, kind: Kind, next: u64) -> bool {
+        (self.each)(&Entry { name, ino, kind, next })
+    }
+
+    fn dot_dot(&mut self) -> Result<bool, ProjectionError> {
         let is_root = self.projection.is_mount_point(self.dir);
         let above = match self.projection.parent(self.dir)? {
             Above::Node(parent) if !is_root => parent,
@@ -100,38 +100,63 @@ impl<'a> Entries<'a> {
             Above::Node(_) | Above::Real(_) => self.dir,
         };
         let ino = self.projection.attr(above)?.ino;
-        Ok(self.entry(b"..", ino, NodeKind::Directory))
+        Ok(self.tell(b"..", ino, Kind::Directory, 2))
     }
 
-    /// An entry of the manifest, unless an inner mount covers it.
-    fn own_entry(&self, mount: &'a Mount, id: u32) -> Result<Entry<'a>, ProjectionError> {
-        let node = mount.manifest.node(id).map_err(|e| damaged(mount, e))?;
-        if node.parent != self.dir.node {
-            // A look-up would not find it: a manifest with right checksums and a wrong parent.
-            return Err(ProjectionError::NoWayUp { at: mount.at.clone(), node: id });
+    fn of_manifest(&mut self, mount: &Mount, inner: &[EdgeEntry]) -> Done {
+        let damage = |e| damaged(mount, e);
+        let children = mount.manifest.children(self.dir.node).map_err(damage)?;
+        let count = u64::from(children.end - children.start);
+        for index in self.from.saturating_sub(2)..count {
+            let child = mount.manifest.child_at(self.dir.node, u32::try_from(index).unwrap_or(0));
+            let id = child.map_err(damage)?;
+            let node = mount.manifest.node(id).map_err(damage)?;
+            if node.parent != self.dir.node {
+                // A look-up would not find it: right checksums and a wrong parent.
+                return Err(ProjectionError::NoWayUp { at: mount.at.clone(), node: id });
+            }
+            let (ino, kind) = match layout::find(inner, node.name) {
+                Some(covering) => (self.projection.attr(covering.node)?.ino, Kind::Directory),
+                None => (identity::inode(node.inode), node.kind.into()),
+            };
+            if !self.tell(node.name, ino, kind, index + 3) {
+                return Ok(());
+            }
         }
-        if let Some(covering) = layout::find(self.inner, node.name) {
-            return self.inner_entry(covering);
+        self.inner(inner, count + 2).map(drop)
+    }
+
+    fn of_overlay(&mut self, mount: &Mount, overlay: &Overlay, inner: &[EdgeEntry]) -> Done {
+        let damage = |e| damaged(mount, e);
+        let mut covering = Vec::new();
+        for entry in inner.iter().filter(|entry| entry.covers) {
+            covering.push((entry.name.as_ref(), self.projection.attr(entry.node)?.ino));
         }
-        Ok(self.entry(node.name, identity::inode(node.inode), node.kind))
+        let each = &mut *self.each;
+        let mut tell = |name: &[u8], ino: u64, kind: Kind, next: u64| {
+            let covered = covering.iter().find(|(covered, _)| *covered == name);
+            let (ino, kind) = covered.map_or((ino, kind), |(_, ino)| (*ino, Kind::Directory));
+            each(&Entry { name, ino, kind, next })
+        };
+        let after = overlay.list_base(self.dir.node, self.from, &mut tell).map_err(damage)?;
+        let Some(after) = after else { return Ok(()) };
+        if !self.inner(inner, after)? {
+            return Ok(());
+        }
+        let each = &mut *self.each;
+        let mut tell =
+            |name: &[u8], ino: u64, kind: Kind, next: u64| each(&Entry { name, ino, kind, next });
+        overlay.list_added(self.dir.node, self.from, &mut tell).map_err(damage)
     }
 
-    fn inner_entry(&self, entry: &'a EdgeEntry) -> Result<Entry<'a>, ProjectionError> {
-        let ino = self.projection.attr(entry.node)?.ino;
-        Ok(self.entry(&entry.name, ino, NodeKind::Directory))
-    }
-
-    fn entry(&self, name: &'a [u8], ino: u64, kind: NodeKind) -> Entry<'a> {
-        Entry { name, ino, kind, next: self.position.saturating_add(1) }
-    }
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = Result<Entry<'a>, ProjectionError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.at(self.position)?;
-        self.position = self.position.saturating_add(1);
-        Some(entry)
+    /// Names that only inner mounts put there; the first has position `first`. False: no more.
+    fn inner(&mut self, entries: &[EdgeEntry], first: u64) -> Result<bool, ProjectionError> {
+        for (entry, at) in entries.iter().filter(|entry| !entry.covers).zip(first..) {
+            let ino = self.projection.attr(entry.node)?.ino;
+            if at >= self.from && !self.tell(&entry.name, ino, Kind::Directory, at + 1) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

@@ -1,6 +1,6 @@
 //! What a place in a projection is called, and what stat says of it.
 
-use vrift_store::NodeKind;
+use crate::kind::Kind;
 
 /// A mount's place in [`Projection::mounts`](crate::Projection::mounts).
 pub type MountIndex = u16;
@@ -40,15 +40,15 @@ pub enum Above {
     Real(Box<[u8]>),
 }
 
-/// What stat says of a node, in stat's units. The owner is the job's user, whom nothing here knows.
+/// What stat says of a node, in stat's units.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Attr {
     /// `st_dev`: one for each mount, the same from run to run. See [`Attr::dev_major`].
     pub dev: u64,
     /// `st_ino`: shared by names that were hard links of one file.
     pub ino: u64,
-    /// File, directory or symbolic link.
-    pub kind: NodeKind,
+    /// File, directory, symbolic link; in a writable mount anything else, too.
+    pub kind: Kind,
     /// The mode bits, `07777` only.
     pub mode: u32,
     /// `st_nlink`.
@@ -59,21 +59,25 @@ pub struct Attr {
     pub blocks: u64,
     /// `st_blksize`, bytes.
     pub blksize: u32,
-    /// Seconds of the time of last change; also atime, ctime and btime, for want of others.
+    /// Seconds of the time of last modification.
     pub mtime_sec: i64,
     /// Nanoseconds of it.
     pub mtime_nsec: u32,
+    /// Time of last access, seconds and nanoseconds: the mtime, where there is no other.
+    pub atime: (i64, u32),
+    /// Time of last change, likewise.
+    pub ctime: (i64, u32),
+    /// User and group; `None`: the user who started the job, whom nothing here knows.
+    pub owner: Option<(u32, u32)>,
+    /// `st_rdev` of a device.
+    pub rdev: u64,
 }
 
 impl Attr {
-    /// `S_IFREG`, `S_IFDIR` or `S_IFLNK`, to be joined with [`Attr::mode`].
+    /// The bits of `S_IFMT`, to be joined with [`Attr::mode`].
     #[must_use]
     pub const fn file_type(&self) -> u32 {
-        match self.kind {
-            NodeKind::File => 0o100_000,
-            NodeKind::Directory => 0o040_000,
-            NodeKind::Symlink => 0o120_000,
-        }
+        self.kind.file_type()
     }
 
     /// `stx_dev_major`; always 0, as of every file system without a device.

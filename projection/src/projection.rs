@@ -1,5 +1,6 @@
 //! Questions about a projection: names, attributes, contents. The common ones do not allocate.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use vrift_policy::Mode;
@@ -7,11 +8,13 @@ use vrift_store::{Hash, Manifest, Node, NodeKind};
 
 use crate::error::ProjectionError;
 use crate::identity::{self, SYNTHETIC_MINOR};
+use crate::kind::Kind;
 use crate::layout::{self, EdgeEntry, Layout, Mount, MountSource, RealKind, Synthetic};
 use crate::node::{Above, Attr, MountIndex, NodeRef};
+use crate::overlay::{Content, Overlay};
 
 /// Size of a directory and unit of allocation, bytes.
-const BLOCK: u32 = 4096;
+pub(crate) const BLOCK: u32 = 4096;
 
 /// Manifests mounted at paths. Made once, then only read; cheap to share by `Arc`.
 #[derive(Debug)]
@@ -91,7 +94,7 @@ impl Projection {
         {
             return Ok(Some(entry.node));
         }
-        let child = mount.manifest.child(dir.node, name).map_err(|e| damaged(mount, e))?;
+        let child = mount.child(dir.node, name).map_err(|e| damaged(mount, e))?;
         Ok(child.map(|node| NodeRef { mount: dir.mount, node }))
     }
 
@@ -108,7 +111,10 @@ impl Projection {
         if node.node == 0 {
             return Ok(mount.parent.clone());
         }
-        let parent = self.node_of(mount, node)?.parent;
+        let parent = match &mount.overlay {
+            Some(overlay) => overlay.parent(node.node).map_err(|e| damaged(mount, e))?,
+            None => self.node_of(mount, node)?.parent,
+        };
         Ok(Above::Node(NodeRef { mount: node.mount, node: parent }))
     }
 
@@ -133,6 +139,15 @@ impl Projection {
         }
         let mount = self.mount_of(node)?;
         let start = out.len();
+        if let Some(overlay) = &mount.overlay {
+            overlay.path_backwards(node.node, out).map_err(|e| {
+                out.truncate(start);
+                damaged(mount, e)
+            })?;
+            out.extend(bytes(&mount.at).iter().rev());
+            out[start..].reverse();
+            return Ok(());
+        }
         // Backwards, last component first, then turned round: no second buffer.
         let mut at = node.node;
         while at != 0 {
@@ -161,74 +176,112 @@ impl Projection {
             return Ok(synthetic_attr(self.synthetic(node)?));
         }
         let mount = self.mount_of(node)?;
-        let found = self.node_of(mount, node)?;
-        let blocks = match found.kind {
-            NodeKind::File => found.size.div_ceil(u64::from(BLOCK)) * u64::from(BLOCK / 512),
-            NodeKind::Directory => u64::from(BLOCK / 512),
-            NodeKind::Symlink => 0,
+        let mut attr = match &mount.overlay {
+            Some(overlay) => overlay
+                .attr(mount, node.node)
+                .map_err(|e| damaged(mount, e))?
+                .map_err(|e| ProjectionError::Upper { at: mount.at.clone(), source: e.into() })?,
+            None => base_attr(mount, &self.node_of(mount, node)?),
         };
-        let more = if mount.holds_inner && found.kind == NodeKind::Directory {
-            added(self.inner(node))
-        } else {
-            0
-        };
-        Ok(Attr {
-            dev: mount.dev,
-            ino: identity::inode(found.inode),
-            kind: found.kind,
-            mode: found.mode,
-            nlink: found.nlink.saturating_add(more),
-            size: found.size,
-            blocks,
-            blksize: BLOCK,
-            mtime_sec: found.mtime_sec,
-            mtime_nsec: found.mtime_nsec,
-        })
+        if mount.holds_inner && attr.kind == Kind::Directory {
+            attr.nlink = attr.nlink.saturating_add(added(self.inner(node)));
+        }
+        Ok(attr)
+    }
+
+    /// What stat says of a node of a writable mount, told by an open descriptor's own attributes:
+    /// of a file that has no name any more.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of a writable mount.
+    pub fn attr_of_open(
+        &self,
+        node: NodeRef,
+        stat: &rustix::fs::Stat,
+    ) -> Result<Attr, ProjectionError> {
+        let mount = self.mount_of(node)?;
+        let overlay = mount.overlay.as_ref().ok_or(ProjectionError::UnknownNode(node))?;
+        overlay.attr_of(mount, node.node, stat).map_err(|e| damaged(mount, e))
+    }
+
+    /// The changes of the mount that a node belongs to; `None`: it is read-only.
+    #[must_use]
+    pub fn overlay(&self, node: NodeRef) -> Option<&Overlay> {
+        self.mount(node.mount)?.overlay()
+    }
+
+    /// Whether a node has no name: it has lost the last one, or not got its first yet.
+    #[must_use]
+    pub fn is_nameless(&self, node: NodeRef) -> bool {
+        self.overlay(node).is_some_and(|overlay| overlay.is_nameless(node.node))
+    }
+
+    /// Whether a node has lost its last name.
+    #[must_use]
+    pub fn is_gone(&self, node: NodeRef) -> bool {
+        self.overlay(node).is_some_and(|overlay| overlay.is_gone(node.node))
     }
 
     /// File, directory or symbolic link.
     ///
     /// # Errors
     /// A damaged manifest, or a node that isn't one of this projection.
-    pub fn kind(&self, node: NodeRef) -> Result<NodeKind, ProjectionError> {
+    pub fn kind(&self, node: NodeRef) -> Result<Kind, ProjectionError> {
         if node.is_synthetic() {
-            return self.synthetic(node).map(|_| NodeKind::Directory);
+            return self.synthetic(node).map(|_| Kind::Directory);
         }
-        Ok(self.node_of(self.mount_of(node)?, node)?.kind)
+        let mount = self.mount_of(node)?;
+        match &mount.overlay {
+            Some(overlay) => overlay.kind(node.node).map_err(|e| damaged(mount, e)),
+            None => Ok(self.node_of(mount, node)?.kind.into()),
+        }
     }
 
     /// The target of a symbolic link; empty for anything else.
     ///
     /// # Errors
     /// A damaged manifest, or a node that isn't one of this projection.
-    pub fn link_target(&self, node: NodeRef) -> Result<&[u8], ProjectionError> {
+    pub fn link_target(&self, node: NodeRef) -> Result<Cow<'_, [u8]>, ProjectionError> {
         if node.is_synthetic() {
-            return self.synthetic(node).map(|_| &[][..]);
+            return self.synthetic(node).map(|_| Cow::Borrowed(&[][..]));
         }
-        Ok(self.node_of(self.mount_of(node)?, node)?.target)
+        let mount = self.mount_of(node)?;
+        match &mount.overlay {
+            Some(overlay) => {
+                overlay.link_target(node.node).map(Cow::Owned).map_err(|e| damaged(mount, e))
+            }
+            None => Ok(Cow::Borrowed(self.node_of(mount, node)?.target)),
+        }
     }
 
-    /// The blob that holds a file's content; `None` for anything else.
+    /// Where a file's content is; `None` for anything else.
     ///
     /// # Errors
     /// A damaged manifest, or a node that isn't one of this projection.
-    pub fn blob(&self, node: NodeRef) -> Result<Option<Hash>, ProjectionError> {
+    pub fn content(&self, node: NodeRef) -> Result<Option<Content>, ProjectionError> {
         if node.is_synthetic() {
             return self.synthetic(node).map(|_| None);
         }
-        Ok(self.node_of(self.mount_of(node)?, node)?.blob)
+        let mount = self.mount_of(node)?;
+        match &mount.overlay {
+            Some(overlay) => overlay.content(node.node).map_err(|e| damaged(mount, e)),
+            None => {
+                let found = self.node_of(mount, node)?;
+                Ok(found.blob.map(|blob| Content::Blob(blob, found.size)))
+            }
+        }
     }
 
-    /// One extended attribute's value.
+    /// One extended attribute's value, as the manifest has it.
     ///
     /// # Errors
-    /// A damaged manifest, or a node that isn't one of this projection.
+    /// A damaged manifest, or a node that isn't one of this projection's manifests.
     pub fn xattr(&self, node: NodeRef, name: &[u8]) -> Result<Option<&[u8]>, ProjectionError> {
         let mut all = self.xattrs(node)?;
         Ok(all.find(|(candidate, _)| *candidate == name).map(|(_, value)| value))
     }
 
-    /// All extended attributes, as names and values.
+    /// All extended attributes that the manifest has, as names and values.
     ///
     /// # Errors
     /// A damaged manifest, or a node that isn't one of this projection.
@@ -360,11 +413,37 @@ fn added(entries: &[EdgeEntry]) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
+/// What stat says of a node as its manifest has it.
+pub(crate) fn base_attr(mount: &Mount, found: &Node<'_>) -> Attr {
+    let blocks = match found.kind {
+        NodeKind::File => found.size.div_ceil(u64::from(BLOCK)) * u64::from(BLOCK / 512),
+        NodeKind::Directory => u64::from(BLOCK / 512),
+        NodeKind::Symlink => 0,
+    };
+    let time = (found.mtime_sec, found.mtime_nsec);
+    Attr {
+        dev: mount.dev,
+        ino: identity::inode(found.inode),
+        kind: found.kind.into(),
+        mode: found.mode,
+        nlink: found.nlink,
+        size: found.size,
+        blocks,
+        blksize: BLOCK,
+        mtime_sec: time.0,
+        mtime_nsec: time.1,
+        atime: time,
+        ctime: time,
+        owner: None,
+        rdev: 0,
+    }
+}
+
 fn synthetic_attr(dir: &Synthetic) -> Attr {
     Attr {
         dev: identity::device(SYNTHETIC_MINOR),
         ino: dir.ino,
-        kind: NodeKind::Directory,
+        kind: Kind::Directory,
         mode: 0o555,
         nlink: added(&dir.children).saturating_add(2),
         size: u64::from(BLOCK),
@@ -372,6 +451,10 @@ fn synthetic_attr(dir: &Synthetic) -> Attr {
         blksize: BLOCK,
         mtime_sec: dir.mtime.0,
         mtime_nsec: dir.mtime.1,
+        atime: dir.mtime,
+        ctime: dir.mtime,
+        owner: None,
+        rdev: 0,
     }
 }
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vrift_policy::Mode;
-use vrift_projection::{Above, MountSource, NodeRef, Projection, ProjectionError, RealKind};
-use vrift_store::manifest::{Entry, ManifestBuilder};
+use vrift_projection::{Above, Kind, MountSource, NodeRef, Projection, ProjectionError, RealKind};
+use vrift_store::manifest::{Entry, LinkKey, ManifestBuilder};
 use vrift_store::{Hash, Manifest};
 
 /// The time of the root; every other entry is one second younger than the one before it.
@@ -32,7 +32,10 @@ pub fn manifest(lines: &str) -> Arc<Manifest> {
             let (content, key) = content.split_once('#').unwrap_or((content, ""));
             let blob = Hash::of(content.as_bytes());
             let mut entry = Entry::file(0o644, time, content.len() as u64, blob);
-            entry.link = key.parse().ok().map(|key| (0, key));
+            if let Ok(key) = key.parse() {
+                // All names of an inode say the same of it.
+                (entry.mtime_sec, entry.link) = (ROOT_TIME, Some(LinkKey::new(0, key)));
+            }
             (path, entry)
         };
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -75,6 +78,7 @@ pub fn try_project(
     real: &'static [&'static str],
 ) -> Result<Projection, ProjectionError> {
     let sources = mounts.iter().map(|(at, manifest)| MountSource {
+        overlay: None,
         at: PathBuf::from(at),
         manifest: Arc::clone(manifest),
         mode: Mode::ReadOnly,
@@ -115,8 +119,27 @@ pub fn join(dir: &[u8], name: &[u8]) -> Box<[u8]> {
 
 /// The names of a directory, in order, `.` and `..` included.
 pub fn names(projection: &Projection, dir: NodeRef) -> Vec<String> {
-    let entries = projection.entries(dir, 0).expect("a listing");
-    entries.map(|entry| text(entry.expect("an entry").name)).collect()
+    entries(projection, dir, 0).iter().map(|entry| text(&entry.name)).collect()
+}
+
+/// One entry of a listing.
+pub struct Listed {
+    pub name: Vec<u8>,
+    pub ino: u64,
+    pub kind: Kind,
+    pub next: u64,
+}
+
+/// The entries of a directory from a position on.
+pub fn entries(projection: &Projection, dir: NodeRef, from: u64) -> Vec<Listed> {
+    let mut all = Vec::new();
+    let listed = projection.list(dir, from, |entry| {
+        let (name, ino, kind, next) = (entry.name.to_vec(), entry.ino, entry.kind, entry.next);
+        all.push(Listed { name, ino, kind, next });
+        true
+    });
+    listed.expect("a listing");
+    all
 }
 
 pub fn text(bytes: &[u8]) -> String {
