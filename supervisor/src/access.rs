@@ -1,9 +1,10 @@
 //! May the caller? The mode bits of a projected file against the caller's ids, as
 //! generic_permission() of fs/namei.c does it.
 //!
-//! Every projected file belongs to the user who started the job. A job that was not started by
-//! root can't change its ids (no_new_privs), so the owner's bits count; in a root job a task may
-//! have become somebody else, whose ids are read only when the bits do not allow it to everybody.
+//! Every projected file belongs to the user who started the job, until root gives it to somebody
+//! else in a writable mount. A job that was not started by root can't change its ids
+//! (no_new_privs), so the owner's bits count; in a root job a task may have become somebody else,
+//! whose ids are read only when the bits do not allow it to everybody.
 //! Capabilities are read only when the bits say no.
 
 use crate::caller::Caller;
@@ -11,8 +12,7 @@ use crate::job::Job;
 use crate::status::Status;
 use std::cell::LazyCell;
 use std::os::unix::ffi::OsStrExt;
-use vrift_projection::Attr;
-use vrift_store::NodeKind;
+use vrift_projection::{Attr, Kind};
 
 /// `CAP_DAC_OVERRIDE` and `CAP_DAC_READ_SEARCH`, as bits.
 const DAC_OVERRIDE: u64 = 1 << 1;
@@ -36,26 +36,26 @@ pub fn may(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
     if want & !everybody == 0 {
         return true;
     }
-    let class =
-        if job.uid != 0 { mode >> 6 } else { Ids::of(caller).class((job.uid, job.gid), mode) };
+    let class = if job.uid != 0 { mode >> 6 } else { Ids::of(caller).class(job.owner(attr), mode) };
     want & !class & 7 == 0 || overrides(job, caller, attr, want)
 }
 
 /// Do the caller's capabilities count more than the mode bits? (capable_wrt_inode_uidgid)
 fn overrides(job: &Job, caller: &Caller<'_>, attr: &Attr, want: u32) -> bool {
-    let directory = attr.kind == NodeKind::Directory;
+    let directory = attr.kind == Kind::Directory;
     let capabilities = capabilities(caller);
     // Everything but running a file that nobody may run.
     let all = want & EXECUTE == 0 || directory || attr.mode & 0o111 != 0;
     let reads = want & WRITE == 0 && (want & EXECUTE == 0 || directory);
     let enough =
         capabilities & DAC_OVERRIDE != 0 && all || capabilities & DAC_READ_SEARCH != 0 && reads;
-    enough && job.users.reach(caller, job.uid, job.gid)
+    let (uid, gid) = job.owner(attr);
+    enough && job.users.reach(caller, uid, gid)
 }
 
 /// The caller's effective capabilities, a bit for each.
 fn capabilities(caller: &Caller<'_>) -> u64 {
-    Status::of(caller.tid).and_then(|status| status.capabilities()).unwrap_or(0)
+    Status::of(caller.tid).and_then(|status| status.set("CapEff:")).unwrap_or(0)
 }
 
 /// May the caller read the real file that the supervisor has opened? By its mode bits and those of
@@ -77,6 +77,15 @@ pub fn may_read_real(job: &Job, caller: &Caller<'_>, file: &std::fs::File) -> bo
             || want & !ids.class(owner, found.st_mode) & 7 == 0
     };
     allows(&path, READ) && path.ancestors().skip(1).all(|dir| allows(dir, EXECUTE))
+}
+
+/// May the caller write to what is at this real path? By its mode bits, as far as the caller is not
+/// who the supervisor is.
+pub fn may_write_real(job: &Job, caller: &Caller<'_>, path: &[u8]) -> bool {
+    let Ok(found) = nix::sys::stat::stat(std::ffi::OsStr::from_bytes(path)) else { return false };
+    let owner = (found.st_uid, found.st_gid);
+    Ids::of(caller).class(owner, found.st_mode) & WRITE != 0
+        || capabilities(caller) & DAC_OVERRIDE != 0 && job.users.reach(caller, owner.0, owner.1)
 }
 
 /// May the caller make and remove names in this real directory? By its mode bits, as far as the
@@ -108,13 +117,13 @@ pub fn is_root(job: &Job, caller: &Caller<'_>) -> bool {
     job.uid == 0 && Ids::of(caller).uid == 0 && !job.users.is_foreign(caller)
 }
 
-/// Is the caller the owner of what is projected, or root?
-pub fn owns(job: &Job, caller: &Caller<'_>) -> bool {
+/// Is the caller the owner of this, or root?
+pub fn owns(job: &Job, caller: &Caller<'_>, attr: &Attr) -> bool {
     if job.uid != 0 {
         return true;
     }
     let uid = Ids::of(caller).uid;
-    uid == 0 || uid == job.uid
+    uid == 0 || uid == job.owner(attr).0
 }
 
 /// The ids that file permissions are checked with.

@@ -9,8 +9,10 @@ use crate::listener::Listener;
 use crate::status::Status;
 use crate::sys::proc::{PathBuffer, ProcName, read_link};
 use crate::table::Arch;
+use crate::trace;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
+use std::cell::{Cell, RefCell};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::BorrowedFd;
 use vrift_policy::Errno;
@@ -20,6 +22,9 @@ pub const PATH_MAX: usize = 4096;
 /// How much of a path is read at first: nearly all are shorter, and a short copy is cheaper.
 const FIRST_READ: usize = 256;
 const PAGE: u64 = 4096;
+
+/// What is still to be written: addresses, and bytes.
+pub type Late = Vec<(u64, Vec<u8>)>;
 
 /// One call of one task.
 #[derive(Clone, Copy)]
@@ -40,6 +45,10 @@ pub struct Caller<'a> {
     pub arch: Arch,
     /// The six arguments.
     pub args: [u64; 6],
+    /// What is written to the task's memory when it is answered.
+    pub late: &'a RefCell<Late>,
+    /// Set where a rule kept the look-up of a path from going on.
+    pub blocked: &'a Cell<bool>,
 }
 
 /// Turns nix's errno into the job's.
@@ -99,11 +108,23 @@ impl Caller<'_> {
     }
 
     /// Writes all of `data` at `addr`, or EFAULT.
+    ///
+    /// Where signals end the wait for an answer, a handler's frames could lie there already when it
+    /// is written: it is put aside then, until the task is held, and EFAULT comes later.
     pub fn write(&self, addr: u64, data: &[u8]) -> Result<(), Errno> {
         if data.is_empty() {
             return Ok(());
         }
+        if !self.listener.features.wait_killable {
+            self.late.borrow_mut().push((addr, data.to_vec()));
+            return Ok(());
+        }
         self.confirm()?;
+        self.write_now(addr, data)
+    }
+
+    /// Writes at once, to a task that is held or known to wait.
+    pub fn write_now(&self, addr: u64, data: &[u8]) -> Result<(), Errno> {
         let local = [IoSlice::new(data)];
         let remote = [RemoteIoVec { base: addr_to_usize(addr)?, len: data.len() }];
         match process_vm_writev(self.pid(), &local, &remote) {
@@ -125,7 +146,9 @@ impl Caller<'_> {
                 return Err(Errno::EFAULT);
             }
             if let Some(end) = buf[have..have + n].iter().position(|&b| b == 0) {
-                return Ok(&buf[..have + end]);
+                let path = &buf[..have + end];
+                trace::current::path_read(addr, path);
+                return Ok(path);
             }
             have += n;
             if have == PATH_MAX {

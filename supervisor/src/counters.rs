@@ -4,10 +4,11 @@
 //! and told by name (refusals, failures of ours).
 
 use crate::table::Arch;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use vrift_policy::Errno;
+use vrift_policy::{Errno, Origin};
 
 /// How many refusals and failures are told by name.
 const TOLD: usize = 64;
@@ -23,8 +24,10 @@ pub struct Refusal {
     pub errno: Errno,
     /// The path as it was resolved; as it was given, where there is a reason.
     pub path: Vec<u8>,
-    /// Why, where it is not that a mount is read-only.
-    pub why: Option<&'static str>,
+    /// Why, where it is not that a mount is read-only: for a rule, its place and reason.
+    pub why: Option<Cow<'static, str>>,
+    /// The rule for real paths that said so.
+    pub rule: Option<Origin>,
 }
 
 /// The counts of one job.
@@ -142,6 +145,16 @@ impl Counters {
     /// The failures that are told, most frequent first.
     pub fn failures(&self) -> Vec<(String, u64)> {
         sorted(&self.failures)
+    }
+
+    /// The most frequent of them in words, for where no summary tells them.
+    pub fn failures_told(&self) -> Vec<String> {
+        let most = self.failures().into_iter().take(3);
+        most.map(|(reason, times)| {
+            let again = if times > 1 { " (repeated)" } else { "" };
+            format!("{reason}{again}")
+        })
+        .collect()
     }
 }
 

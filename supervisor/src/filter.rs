@@ -10,7 +10,9 @@
 
 use crate::features::AbsentCalls;
 use crate::sys::seccomp::Instruction;
-use crate::table::{Act, Arch, Handler, IOCTLS, LAST_KNOWN, Need, REFUSED_IOCTLS, ROWS, Row};
+use crate::table::{
+    Act, Arch, Handler, IOCTLS, LAST_KNOWN, Need, REFUSED_IOCTLS, ROWS, Row, names,
+};
 use vrift_policy::Errno;
 
 /// What the job needs to be asked about.
@@ -18,17 +20,23 @@ use vrift_policy::Errno;
 pub struct Needs {
     /// It has mounts.
     pub mounts: bool,
+    /// Some of them can be written to.
+    pub writable: bool,
+    /// It has rules for real paths.
+    pub rules: bool,
     /// Opened, run and changed files are recorded.
     pub record: bool,
     /// Look-ups are recorded.
     pub probes: bool,
+    /// Every call is recorded ([`UNTOLD`] apart).
+    pub syscalls: bool,
     /// io_uring is refused.
     pub refuse_io_uring: bool,
     /// What 32-bit calls get.
     pub compat32: Compat32,
     /// The supervisor has no privilege over tasks that are not dumpable.
     pub unprivileged: bool,
-    /// The upper half of execveat's first argument when the supervisor itself put the call there.
+    /// The upper half of the first argument of execveat and sendmsg where the call is the supervisor's own.
     pub exec_cookie: u32,
     /// The supervisor's and the keeper's process ids.
     pub own_pids: [u32; 2],
@@ -58,14 +66,30 @@ impl Needs {
             return false;
         }
         match row.need {
-            Need::Mounts => self.mounts,
-            Need::Record => self.mounts || self.record,
-            Need::Probes => self.mounts || self.probes,
+            Need::Mounts => self.mounts || self.rules && !row.handler.is_of_mounts_alone(),
+            Need::Writable => self.writable,
+            Need::Record => self.mounts || self.rules || self.record,
+            Need::Probes => self.mounts || self.rules || self.probes,
             Need::IoUring => self.refuse_io_uring,
-            Need::Unprivileged => self.mounts && self.unprivileged,
+            Need::Unprivileged => (self.mounts || self.rules) && self.unprivileged,
         }
     }
 }
+
+/// What is not handed over even where every call is. The first ones end a task, or go on with what a
+/// signal interrupted. The last make one: a signal that comes before they are received has them fail
+/// with EINTR, which they never do by themselves, and which shells don't try again.
+pub const UNTOLD: [&str; 9] = [
+    "exit",
+    "exit_group",
+    "restart_syscall",
+    "rt_sigreturn",
+    "sigreturn",
+    "clone",
+    "clone3",
+    "fork",
+    "vfork",
+];
 
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
@@ -80,10 +104,10 @@ const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 /// `PR_SET_DUMPABLE` of include/uapi/linux/prctl.h.
 const PR_SET_DUMPABLE: u32 = 4;
 /// `CLONE_NEWUSER` of include/uapi/linux/sched.h.
-const CLONE_NEWUSER: u32 = 0x1000_0000;
+pub const CLONE_NEWUSER: u32 = 0x1000_0000;
 
 /// `F_SETLEASE` of include/uapi/linux/fcntl.h.
-const F_SETLEASE: u32 = 1024;
+pub const F_SETLEASE: u32 = 1024;
 
 /// Offsets into `struct seccomp_data`.
 const NR: u32 = 0;
@@ -122,6 +146,7 @@ pub fn compile(needs: &Needs) -> Vec<Instruction> {
         let i386 = match needs.compat32 {
             Compat32::Supervise => section(Arch::I386, needs),
             Compat32::Enosys => vec![ins(RETURN, 0, 0, errno(Errno::ENOSYS))],
+            Compat32::Allow if needs.syscalls => told(Arch::I386, Vec::new(), needs),
             Compat32::Allow => vec![ins(RETURN, 0, 0, ALLOW)],
         };
         tail.push(ins(EQUAL, 1, 0, Arch::I386.audit()));
@@ -142,40 +167,76 @@ fn jump(over: usize) -> Instruction {
 
 /// The verdicts of one architecture: a search tree over the numbers that are asked for.
 fn section(arch: Arch, needs: &Needs) -> Vec<Instruction> {
-    let mut leaves: Vec<(u32, Vec<Instruction>)> = ROWS
+    let leaves: Leaves = ROWS
         .iter()
         .filter(|row| needs.wants(row))
         .filter_map(|row| Some((row.number(arch)?, leaf(arch, row, needs))))
         .collect();
+    if needs.syscalls { told(arch, leaves, needs) } else { search(arch, leaves, needs, ALLOW) }
+}
+
+/// The same where every call is recorded: what would pass is asked for.
+fn told(arch: Arch, mut leaves: Leaves, needs: &Needs) -> Vec<Instruction> {
+    let exec = names::number(arch, "execveat");
+    for (nr, code) in &mut leaves {
+        if Some(*nr) != exec {
+            for i in code.iter_mut().filter(|i| i.code == RETURN && i.k == ALLOW) {
+                i.k = NOTIFY;
+            }
+        }
+    }
+    let number = |name: &&str| names::number(arch, name);
+    leaves.extend(UNTOLD.iter().filter_map(number).map(|nr| (nr, vec![ins(RETURN, 0, 0, ALLOW)])));
+    if arch == Arch::NATIVE {
+        leaves.extend(number(&"sendmsg").map(|nr| (nr, marked(needs))));
+    }
+    search(arch, leaves, needs, NOTIFY)
+}
+
+/// The upper half of a 32-bit argument is nothing to the kernel: there the supervisor marks the call
+/// that is its own and must not be asked for.
+fn marked(needs: &Needs) -> Vec<Instruction> {
+    vec![
+        ins(LOAD, 0, 0, arg_high(0)),
+        ins(EQUAL, 0, 1, needs.exec_cookie),
+        ins(RETURN, 0, 0, ALLOW),
+        ins(RETURN, 0, 0, NOTIFY),
+    ]
+}
+
+/// What each number gets.
+type Leaves = Vec<(u32, Vec<Instruction>)>;
+
+fn search(arch: Arch, mut leaves: Leaves, needs: &Needs, others: u32) -> Vec<Instruction> {
     leaves.sort_by_key(|(nr, _)| *nr);
     let mut out = vec![ins(LOAD, 0, 0, NR)];
     if arch == Arch::X86_64 {
         out.push(ins(AT_LEAST, 0, 1, X32_BIT));
         out.push(ins(RETURN, 0, 0, errno(Errno::ENOSYS)));
     }
-    if needs.mounts || needs.record {
+    if needs.mounts || needs.rules || needs.record {
         out.push(ins(AT_LEAST, 0, 1, LAST_KNOWN + 1));
         out.push(ins(RETURN, 0, 0, NOTIFY));
     }
-    out.extend(tree(&leaves));
+    out.extend(tree(&leaves, others));
     out
 }
 
-fn tree(leaves: &[(u32, Vec<Instruction>)]) -> Vec<Instruction> {
+fn tree(leaves: &[(u32, Vec<Instruction>)], others: u32) -> Vec<Instruction> {
     if leaves.len() <= 2 {
         let mut out = Vec::new();
         for (nr, code) in leaves {
             out.push(ins(EQUAL, 0, u8::try_from(code.len()).unwrap_or(u8::MAX), *nr));
             out.extend_from_slice(code);
         }
-        out.push(ins(RETURN, 0, 0, ALLOW));
+        out.push(ins(RETURN, 0, 0, others));
         return out;
     }
     let (low, high) = leaves.split_at(leaves.len() / 2);
-    let low_code = tree(low);
+    let low_code = tree(low, others);
     let mut out = vec![ins(AT_LEAST, 0, 1, high[0].0), jump(low_code.len())];
     out.extend(low_code);
-    out.extend(tree(high));
+    out.extend(tree(high, others));
     out
 }
 
@@ -241,19 +302,12 @@ fn leaf(arch: Arch, row: &Row, needs: &Needs) -> Vec<Instruction> {
             ins(RETURN, 0, 0, NOTIFY),
             ins(RETURN, 0, 0, ALLOW),
         ],
-        // The upper half of a 32-bit argument is nothing to the kernel: there the supervisor
-        // marks the call that it put into a task it holds, which must not be asked for again.
-        Handler::ExecVeAt if arch == Arch::NATIVE => vec![
-            ins(LOAD, 0, 0, arg_high(0)),
-            ins(EQUAL, 0, 1, needs.exec_cookie),
-            ins(RETURN, 0, 0, ALLOW),
-            ins(RETURN, 0, 0, NOTIFY),
-        ],
+        // The one that the supervisor put into a task it holds.
+        Handler::ExecVeAt if arch == Arch::NATIVE => marked(needs),
         _ => vec![ins(RETURN, 0, 0, NOTIFY)],
     }
 }
 
-#[cfg(test)]
-pub(crate) mod interpreter;
+pub mod interpreter;
 #[cfg(test)]
 mod tests;

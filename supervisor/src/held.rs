@@ -10,6 +10,7 @@ use crate::listener::Pending;
 use crate::status::Status;
 use crate::sys::trace::{self, Registers, Stop};
 use crate::table::Arch;
+use crate::trace::current;
 use nix::errno::Errno as OsErrno;
 use vrift_policy::Errno;
 
@@ -159,6 +160,7 @@ impl Held {
             pending.answer(&crate::listener::Answer::Fail(Errno::EIO));
             return Err(e.into());
         }
+        current::held();
         // ENOENT: without WAIT_KILLABLE the interruption itself ended the wait, and the same
         // stop comes.
         match pending.restart() {
@@ -248,6 +250,11 @@ impl Held {
         }
     }
 
+    /// Whose numbers and registers its calls use.
+    pub fn arch(&self) -> Arch {
+        self.arch
+    }
+
     /// The task's id; another one after an exec from a thread.
     pub fn tid(&self) -> i32 {
         self.tid
@@ -309,6 +316,7 @@ impl Held {
         set_outcome(&mut regs, value, restarts);
         trace::set_registers(self.tid, &regs)?;
         trace::set_signal_mask(self.tid, self.mask)?;
+        current::returned(value);
         self.let_go();
         Ok(())
     }
@@ -318,11 +326,13 @@ impl Held {
         if self.begun {
             trace::set_signal_mask(self.tid, self.mask)?;
         }
+        current::returned(0);
         self.let_go();
         Ok(())
     }
 
     fn let_go(&mut self) {
+        current::let_go();
         drop(self.attached.take());
         if let Some(signal) = self.stop_signal.take() {
             let tgid = tgid_of(self.tid).unwrap_or(self.tid);

@@ -1,10 +1,11 @@
-//! By which path a descriptor was opened, where several projected paths share one content.
+//! By which path a descriptor with `O_PATH` was opened, where several projected paths share one
+//! content.
 //!
-//! The descriptor is the blob's, and most blobs have one path only: nothing is remembered for
-//! those. For the others the opening task and number are kept; a descriptor that came by dup, fork
-//! or SCM_RIGHTS is recognised by asking the kernel whether it shares the open file description
-//! with one that is remembered (kcmp(2)). A number that was closed and used again for the same
-//! content is answered by the latest opening.
+//! Other descriptors are marked by a lock (see [`locks`](crate::locks)), which these can't have.
+//! The opening task and number are kept; a descriptor that came by dup, fork or SCM_RIGHTS is
+//! recognised by asking the kernel whether it shares the open file description with one that is
+//! remembered (kcmp(2)). A number that was closed and used again for the same content is answered
+//! by the latest opening.
 
 use crate::sys::process::same_description;
 use std::collections::{HashMap, VecDeque};
@@ -28,32 +29,27 @@ pub struct Hints {
     by_blob: Mutex<HashMap<Hash, VecDeque<Opening>>>,
 }
 
-/// The openings, while nobody else can ask for them.
-pub struct Openings<'h>(MutexGuard<'h, HashMap<Hash, VecDeque<Opening>>>);
-
-impl Openings<'_> {
+impl Hints {
     /// Task `tid` got descriptor `fd` for `node`.
-    pub fn note(&mut self, hash: &Hash, tid: i32, fd: i32, node: NodeRef) {
-        let openings = self.0.entry(*hash).or_default();
+    pub fn note(&self, hash: &Hash, tid: i32, fd: i32, node: NodeRef) {
+        let mut map = self.lock();
+        let openings = map.entry(*hash).or_default();
         openings.retain(|o| o.tid != tid || o.fd != fd);
         if openings.len() == KEPT {
             openings.pop_back();
         }
         openings.push_front(Opening { tid, fd, node });
     }
-}
 
-impl Hints {
-    /// To note an opening; whoever asks meanwhile waits for it.
-    pub fn lock(&self) -> Openings<'_> {
-        Openings(self.by_blob.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock(&self) -> MutexGuard<'_, HashMap<Hash, VecDeque<Opening>>> {
+        self.by_blob.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The path that descriptor `fd` of task `tid` was opened by.
     pub fn find(&self, hash: &Hash, tid: i32, fd: i32) -> Option<NodeRef> {
         let openings = {
             let map = self.lock();
-            map.0.get(hash)?.clone()
+            map.get(hash)?.clone()
         };
         if let Some(o) = openings.iter().find(|o| o.tid == tid && o.fd == fd) {
             return Some(o.node);

@@ -1,27 +1,33 @@
 //! One job as its receivers share it: what is projected, where its private things are, what is
 //! known and counted.
 
+use crate::agent::Container;
 use crate::caller::{Caller, job_errno};
 use crate::counters::{Counters, Refusal};
 use crate::hints::Hints;
+use crate::locks::{self, Locks, Marks};
 use crate::private::Private;
 use crate::read_only::ReadOnly;
 use crate::resolve::real_dirs::{Known, RealDirs};
+use crate::trace::{self, Mounted, Recorder};
 use crate::twin::Twins;
 use crate::users::Users;
+use crate::writable::end::Ends;
+use crate::writable::ingest::Ingest;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError, RwLock};
-use vrift_policy::{Errno, Operation, Outcome, Target};
-use vrift_projection::{Attr, NodeRef, Projection};
-use vrift_store::{Hash, NodeKind, Store};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use vrift_policy::{Errno, Operation, Outcome, Rules, Spoken, Target};
+use vrift_projection::overlay::Overlay;
+use vrift_projection::{Attr, Kind, NodeRef, Projection};
+use vrift_store::{Hash, Store};
 
 /// What a descriptor, a current directory or a magic link of a task stands for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,14 +50,26 @@ pub struct Job {
     pub store: Option<StoreView>,
     /// The job's own directories.
     pub private: Option<Private>,
+    /// Where the contents of changed files are.
+    pub uppers: Vec<UpperRoot>,
     /// What the job is handed descriptors from; None when it has no mounts.
     pub handed: Option<ReadOnly>,
+    /// What becomes of changes when the job has ended.
+    pub ends: Ends,
+    /// Stores changed files meanwhile.
+    pub ingest: Mutex<Option<Ingest>>,
     /// Runnable copies.
     pub twins: Twins,
     /// What is known of real directories.
     pub real_dirs: RealDirs,
-    /// Which path a descriptor of duplicated content was opened by.
+    /// The rules for real paths.
+    pub rules: Rules,
+    /// Which path a descriptor with `O_PATH` of duplicated content was opened by.
     pub hints: Hints,
+    /// Which path other descriptors of it were opened by.
+    pub marks: Marks,
+    /// Taking the locks of projected files.
+    pub locks: Locks,
     /// For the summary.
     pub counters: Counters,
     /// The user who started the job, and owns what is projected.
@@ -65,12 +83,22 @@ pub struct Job {
     /// Calls that the supervisor makes in tasks and that it will be asked about: thread and first
     /// argument.
     pub expected: Mutex<HashSet<(i32, u64)>>,
+    /// How many of them are made just now.
+    pub expecting: AtomicUsize,
+    /// The names of bound sockets as the kernel knows them, and as the job does.
+    pub sockets: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
     /// Some task was given a descriptor opened with `O_PATH`.
     pub path_only: AtomicBool,
     /// Which user namespaces its tasks are in.
     pub users: Users,
+    /// What happens is recorded; None unless a trace was asked for.
+    pub recorder: Option<Arc<Recorder>>,
+    /// The mounts, and where each was asked for.
+    pub origins: Vec<Mounted>,
     /// Process ids that the job does not get to see: the supervisor's.
     pub own_pids: [u32; 2],
+    /// What is different where the job is a container.
+    pub container: Option<Container>,
 }
 
 /// The store, as far as a running job uses it.
@@ -87,6 +115,38 @@ pub struct StoreView {
     pub whole: RwLock<HashSet<Hash, foldhash::fast::RandomState>>,
 }
 
+/// The upper directory of a writable mount, as /proc shows what is in it.
+pub struct UpperRoot {
+    /// The mount.
+    pub mount: u16,
+    /// The directory without links.
+    pub root: Vec<u8>,
+}
+
+impl UpperRoot {
+    /// The rest of a path that lies in the directory.
+    fn inside<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
+        let rest = text.strip_prefix(self.root.as_slice())?;
+        matches!(rest.first(), None | Some(b'/')).then_some(rest)
+    }
+
+    /// The path below the mount of what lies in the mirror of what is watched.
+    pub fn in_mirror<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
+        let rest = self.inside(text)?.strip_prefix(b"/w")?;
+        matches!(rest.first(), None | Some(b'/')).then_some(rest)
+    }
+
+    /// What a path in the directory stands for: `f/NUMBER`, and `x/NUMBER/NAME` where it is run.
+    fn spot(&self, text: &[u8]) -> Option<Spot> {
+        let rest = self.inside(text)?;
+        let name = rest.strip_prefix(b"/f/").or_else(|| rest.strip_prefix(b"/x/"));
+        // A file without a name has " (deleted)" after its number.
+        let number = name.and_then(|name| name.split(|&b| b == b'/' || b == b' ').next());
+        let number = number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
+        Some(number.map_or(Spot::Hidden, |node| Spot::Node(NodeRef { mount: self.mount, node })))
+    }
+}
+
 impl StoreView {
     /// Was this blob found to be whole already?
     pub fn known_whole(&self, hash: &Hash) -> bool {
@@ -97,12 +157,20 @@ impl StoreView {
 impl Job {
     /// The supervisor makes task `tid` do a call with this first argument.
     pub fn expect(&self, tid: i32, argument: u64) {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner).insert((tid, argument));
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.insert((tid, argument));
+        self.expecting.store(expected.len(), Ordering::SeqCst);
     }
 
     /// Was this call the supervisor's doing? Answers yes once.
     pub fn expected(&self, tid: i32, argument: u64) -> bool {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&(tid, argument))
+        if self.expecting.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        let was = expected.remove(&(tid, argument));
+        self.expecting.store(expected.len(), Ordering::SeqCst);
+        was
     }
 
     /// /proc.
@@ -135,6 +203,16 @@ impl Job {
         self.check(self.projection.attr(node))
     }
 
+    /// User and group of a projected file.
+    pub fn owner(&self, attr: &Attr) -> (u32, u32) {
+        attr.owner.unwrap_or((self.uid, self.gid))
+    }
+
+    /// What jobs changed in the mount that a node belongs to; `None`: it can't be changed.
+    pub fn overlay(&self, node: NodeRef) -> Option<&Overlay> {
+        self.projection.overlay(node)
+    }
+
     /// A node's absolute projected path; for messages, never fails.
     pub fn path(&self, node: NodeRef) -> Vec<u8> {
         self.projection.path(node).unwrap_or_else(|e| e.to_string().into_bytes())
@@ -145,10 +223,10 @@ impl Job {
         if self.check(self.projection.held_by_real(node))? {
             return Ok(Target::MountPoint);
         }
-        Ok(match self.attr(node)?.kind {
-            NodeKind::File => Target::File,
-            NodeKind::Directory => Target::Directory,
-            NodeKind::Symlink => Target::Symlink,
+        Ok(match self.check(self.projection.kind(node))? {
+            Kind::Directory => Target::Directory,
+            Kind::Symlink => Target::Symlink,
+            _ => Target::File,
         })
     }
 
@@ -162,10 +240,16 @@ impl Job {
         self.projection.mode(node)
     }
 
+    /// The mount that a path lies in, by its text.
+    pub fn origin(&self, path: &[u8]) -> Option<&Mounted> {
+        trace::origin(&self.origins, path)
+    }
+
     /// Notes that a change was refused.
     pub fn refused(&self, call: &'static str, errno: Errno, path: Vec<u8>) -> Errno {
         if matches!(errno, Errno::EROFS | Errno::EXDEV | Errno::EBUSY) {
-            self.counters.refuse(Refusal { call, errno, path, why: None });
+            trace::current::refused(&path, None, None);
+            self.counters.refuse(Refusal { call, errno, path, why: None, rule: None });
         }
         errno
     }
@@ -190,8 +274,9 @@ impl Job {
     /// The real directories that the job does not get to see.
     pub fn hidden_roots(&self) -> impl Iterator<Item = &[u8]> {
         let store = self.store.as_ref().map(|s| s.root.as_slice());
-        let private = self.private.as_ref().map(|p| p.root().as_os_str().as_bytes());
-        store.into_iter().chain(private)
+        let private = self.private.as_ref().map(|p| p.hidden().as_os_str().as_bytes());
+        let uppers = self.uppers.iter().map(|upper| upper.root.as_slice());
+        store.into_iter().chain(private).chain(uppers)
     }
 
     /// Is this entry of /proc one of the supervisor's processes or threads?
@@ -209,6 +294,14 @@ impl Job {
             || Path::new(&format!("/proc/self/task/{pid}")).exists()
     }
 
+    /// Is process `above`, the parent of `child`, one of the job's?
+    pub fn may_be_parent(&self, above: i32, child: i32) -> bool {
+        let outside =
+            |container: &Container| container.begins_with(child) || container.is_outside(above);
+        !self.own_pids.contains(&above.unsigned_abs())
+            && !self.container.as_ref().is_some_and(outside)
+    }
+
     /// The real directory at `path`, listed if it is new.
     pub fn look(&self, path: &[u8]) -> Known {
         self.real_dirs.look(path, || {
@@ -217,7 +310,13 @@ impl Job {
                 (root[..cut.max(1)] == *path).then(|| root[cut + 1..].into())
             };
             let projected = self.projection.edge(path).iter().map(|entry| entry.name.clone());
-            projected.chain(self.hidden_roots().filter_map(hidden_here)).collect()
+            let ours = projected.chain(self.hidden_roots().filter_map(hidden_here));
+            let ours: Vec<_> = ours.collect();
+            match self.rules.spoken_in(path) {
+                Spoken::Names(ruled) => Spoken::Names(ours.into_iter().chain(ruled).collect()),
+                Spoken::Alike if ours.is_empty() => Spoken::Alike,
+                Spoken::Alike | Spoken::All => Spoken::All,
+            }
         })
     }
 
@@ -230,6 +329,12 @@ impl Job {
     pub fn spot_of_task(&self, tid: i32, text: &[u8], fd: Option<i32>) -> Result<Spot, Errno> {
         if text.first() != Some(&b'/') {
             return Ok(Spot::Nowhere);
+        }
+        if let Some((upper, rest)) = self.mirrored(text) {
+            return self.spot_in_mirror(upper, rest, fd.map(|fd| (tid, fd)));
+        }
+        if let Some(spot) = self.uppers.iter().find_map(|upper| upper.spot(text)) {
+            return Ok(spot);
         }
         if let Some(private) = &self.private
             && text.starts_with(private.root().as_os_str().as_bytes())
@@ -254,6 +359,47 @@ impl Job {
         Ok(Spot::Real)
     }
 
+    /// The upper directory in whose mirror a path lies, and the path below the mount.
+    pub fn mirrored<'t>(&self, text: &'t [u8]) -> Option<(&UpperRoot, &'t [u8])> {
+        self.uppers.iter().find_map(|upper| Some((upper, upper.in_mirror(text)?)))
+    }
+
+    /// What an inode in a mount's mirror stands for.
+    pub fn node_in_mirror(&self, upper: &UpperRoot, ino: u64) -> Option<NodeRef> {
+        let overlay = self.projection.mount(upper.mount)?.overlay()?;
+        let node = overlay.node_of_inode(ino)?;
+        Some(NodeRef { mount: upper.mount, node })
+    }
+
+    /// What stands for what in the mirror: told by the inode of the task's descriptor, for names
+    /// change; where there is none, by the name.
+    fn spot_in_mirror(
+        &self,
+        upper: &UpperRoot,
+        rest: &[u8],
+        descriptor: Option<(i32, i32)>,
+    ) -> Result<Spot, Errno> {
+        if let Some((tid, fd)) = descriptor {
+            let link = match fd {
+                libc::AT_FDCWD => format!("/proc/{tid}/cwd"),
+                fd => format!("/proc/{tid}/fd/{fd}"),
+            };
+            if let Ok(stat) = rustix::fs::stat(link.as_str())
+                && let Some(node) = self.node_in_mirror(upper, stat.st_ino)
+            {
+                return Ok(Spot::Node(node));
+            }
+        }
+        let mut node = NodeRef { mount: upper.mount, node: 0 };
+        for name in rest.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
+            match self.check(self.projection.lookup(node, name))? {
+                Some(child) => node = child,
+                None => return Ok(Spot::Hidden),
+            }
+        }
+        Ok(Spot::Node(node))
+    }
+
     /// The projected program that a shared twin, `STORE/exec/<hash>…`, is a copy of.
     pub fn node_of_twin(&self, path: &[u8]) -> Result<Option<NodeRef>, Errno> {
         let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
@@ -275,8 +421,32 @@ impl Job {
         if nodes.next().is_none() {
             return Ok(Some(first));
         }
-        let hinted = fd.and_then(|fd| self.hints.find(hash, tid, fd));
-        Ok(Some(hinted.unwrap_or(first)))
+        let Some(fd) = fd else { return Ok(Some(first)) };
+        if let Some(node) = locks::marked(tid, fd).and_then(|mark| self.node_of_mark(hash, mark)) {
+            return Ok(Some(node));
+        }
+        Ok(Some(self.hints.find(hash, tid, fd).unwrap_or(first)))
+    }
+
+    /// The node that a description of this content was marked with. The job could have set a mark
+    /// itself: it stands for a path that has the content, or for nothing.
+    fn node_of_mark(&self, hash: &Hash, (minor, node): (u32, u32)) -> Option<NodeRef> {
+        let mounts = self.projection.mounts();
+        let mount = mounts.iter().position(|mount| mount.dev_minor() == minor)?;
+        let node = NodeRef { mount: u16::try_from(mount).ok()?, node };
+        self.projection.by_blob(hash).any(|other| other.is_ok_and(|o| o == node)).then_some(node)
+    }
+
+    /// Marks a new description of content that several paths have with the path it is opened by.
+    pub fn mark(&self, fd: BorrowedFd<'_>, hash: &Hash, node: NodeRef) -> Result<(), Errno> {
+        let mount = self.projection.mount(node.mount).ok_or(Errno::EIO)?;
+        self.marks.mark(hash, fd, (mount.dev_minor(), node)).map_err(|e| {
+            self.counters.fail(format!(
+                "open of content that several paths have: the store's file system takes no record \
+                 lock ({e})"
+            ));
+            job_errno(e)
+        })
     }
 
     /// Must be remembered by which path this content was opened: it has several?

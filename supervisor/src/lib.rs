@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 mod access;
+mod agent;
 mod base;
 mod caller;
 mod calls;
@@ -21,11 +22,15 @@ mod held;
 mod hints;
 mod job;
 mod launch;
+mod learn;
 mod listener;
+mod locks;
 mod private;
+mod profile;
 mod program;
 mod read_only;
 mod receiver;
+mod report;
 mod resolve;
 mod rewrite;
 mod stack;
@@ -36,5 +41,8 @@ mod summary;
 mod sys;
 mod table;
 mod title;
+mod trace;
 mod twin;
 mod users;
+mod walls;
+mod writable;

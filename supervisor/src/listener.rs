@@ -4,6 +4,7 @@
 //! dropped unanswered (a handler that panicked) answers EIO, so that no task waits for ever.
 
 use crate::sys::seccomp::{self, Notif, RESPONSE_CONTINUE};
+use crate::trace::current;
 use nix::errno::Errno as OsErrno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use vrift_policy::Errno;
@@ -53,6 +54,9 @@ impl From<Result<Answer, Errno>> for Answer {
 
 /// `ERESTARTNOINTR`: the kernel issues the call again before anything else happens to the task.
 const RESTART: i32 = 513;
+/// `ERESTARTSYS`: a signal that is about to be delivered ends the call with EINTR, or the kernel
+/// issues it again, as the signal's handler was set up.
+pub const INTERRUPT: i32 = 512;
 
 impl Listener {
     /// Takes the listener over and turns on what it can do.
@@ -71,6 +75,11 @@ impl Listener {
             Err(OsErrno::ENOENT) => Ok(Received::Nothing),
             Err(e) => Err(e),
         }
+    }
+
+    /// Takes a notification up that was received before, and whose duty was put aside.
+    pub fn take_up(&self, notif: &Notif) -> Pending<'_> {
+        Pending { listener: self, id: notif.id, open: true }
     }
 
     /// Is there a call that nobody has received yet? Does not wait.
@@ -108,6 +117,11 @@ impl Pending<'_> {
         self.listener.is_waiting(self.id)
     }
 
+    /// Puts the duty aside: [`Listener::take_up`] takes it up again.
+    pub fn put_aside(mut self) {
+        self.open = false;
+    }
+
     /// The notification's id.
     pub fn id(&self) -> u64 {
         self.id
@@ -121,11 +135,16 @@ impl Pending<'_> {
     /// Answers, and tells whether the task was still waiting for it.
     pub fn answer_taken(mut self, answer: &Answer) -> bool {
         self.open = false;
-        match answer {
-            Answer::Continue => self.send(0, 0, RESPONSE_CONTINUE),
+        let taken = match answer {
+            Answer::Continue => {
+                current::going_on();
+                self.send(0, 0, RESPONSE_CONTINUE)
+            }
             Answer::Value(v) => self.send(*v, 0, 0),
             Answer::Fail(e) => self.send(0, -e.raw(), 0),
-        }
+        };
+        current::answered(answer, taken);
+        taken
     }
 
     /// May a signal send the task back to its call before it is answered? Then whatever the answer
@@ -135,25 +154,22 @@ impl Pending<'_> {
         !self.listener.features.wait_killable
     }
 
-    /// Answers with a new descriptor in the caller's table. `before` is told its number before
-    /// the task goes on; in one step (see [`Self::may_be_interrupted`]) right after.
+    /// Answers with a new descriptor in the caller's table.
     ///
-    /// In two steps the wake-up can be synchronous too, which is faster on more than one CPU.
-    pub fn answer_descriptor(
-        mut self,
-        fd: BorrowedFd<'_>,
-        close_on_exec: bool,
-        before: impl FnOnce(i32),
-    ) -> Result<(), Errno> {
+    /// In two steps the wake-up can be synchronous too, which is faster on more than one CPU; and the
+    /// task's descriptor is the only one when the task goes on: what the last close brings about
+    /// (events, the end of a lock, a file that can be run) it brings about at once.
+    pub fn answer_descriptor(mut self, fd: OwnedFd, close_on_exec: bool) -> Result<(), Errno> {
         let in_one_step = self.may_be_interrupted();
         let listener = self.listener.fd();
-        match seccomp::add_descriptor(listener, self.id, fd, close_on_exec, in_one_step) {
+        let added =
+            seccomp::add_descriptor(listener, self.id, fd.as_fd(), close_on_exec, in_one_step);
+        match added {
             Ok(number) => {
-                before(number);
+                drop(fd);
                 self.open = false;
-                if !in_one_step {
-                    self.send(i64::from(number), 0, 0);
-                }
+                let taken = in_one_step || self.send(i64::from(number), 0, 0);
+                current::answered(&Answer::Value(number.into()), taken);
                 Ok(())
             }
             Err(e) => {
@@ -176,6 +192,13 @@ impl Pending<'_> {
         seccomp::respond(self.listener.fd(), self.id, 0, -RESTART, 0)
     }
 
+    /// Lets a signal in that is about to be delivered to this very task. Where none is, the task
+    /// would be told a number that no call may return.
+    pub fn interrupt(mut self) {
+        self.open = false;
+        self.send(0, -INTERRUPT, 0);
+    }
+
     fn send(&self, val: i64, error: i32, flags: u32) -> bool {
         match seccomp::respond(self.listener.fd(), self.id, val, error, flags) {
             Ok(()) => true,
@@ -193,7 +216,8 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if self.open {
             self.open = false;
-            self.send(0, -Errno::EIO.raw(), 0);
+            let taken = self.send(0, -Errno::EIO.raw(), 0);
+            current::answered(&Answer::Fail(Errno::EIO), taken);
         }
     }
 }

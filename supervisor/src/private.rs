@@ -3,8 +3,10 @@
 //! The kernel is the descriptor table: a projected directory that a task opens or enters is a
 //! real, empty directory of its own here, so that dup, fork, fchdir and SCM_RIGHTS are right by
 //! themselves, and the path that /proc shows of a descriptor says which projected directory it
-//! is: `ROOT/d/MOUNT-NODE`. A runnable twin is `ROOT/x/MOUNT-NODE/NAME`, so that `/proc/PID/exe`
-//! tells it and `comm` is right. The whole tree is invisible to the job and goes with it.
+//! is: `ROOT/d/MOUNT-NODE`. `ROOT/l/MOUNT-NODE` is a link like the projected one, of which a task has
+//! an `O_PATH` descriptor. A runnable twin is `ROOT/x/MOUNT-NODE/NAME`, so that `/proc/PID/exe`
+//! tells it and `comm` is right. What a writable mount changes is in `ROOT/u/MOUNT`, unless it is
+//! to be kept. The whole tree is invisible to the job and goes with it.
 
 use crate::base::{Base, FINISHED, UNFINISHED, remove};
 use crate::read_only::ReadOnly;
@@ -21,12 +23,21 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use vrift_projection::NodeRef;
 
+/// Where the upper directories are that go with the job, by the mount's number.
+const UPPERS: &str = "u";
+/// Where links tell other jobs which stand-in is whose: those that were ever locked.
+pub const LOCKED: &str = "k";
+
 /// The locked file that says that a tree's job is there.
 type Lease = nix::fcntl::Flock<fs::File>;
 
 /// The tree of one job; removed when dropped.
 pub struct Private {
     root: PathBuf,
+    /// Where it is removed: another path than `root` once it was [moved](Private::moved).
+    home: PathBuf,
+    /// The directory that the job does not get to see: `root`, or what it hangs in.
+    hidden: PathBuf,
     /// Where directories are made.
     directories: OwnedFd,
     /// The same, from where the job is handed descriptors.
@@ -78,7 +89,17 @@ impl Private {
             Ok((root, lease, directories, shown)) => {
                 let _ = made.keep();
                 let owner = std::process::id();
-                Ok(Private { root, directories, shown, _lease: lease, reserve, owner })
+                let (home, hidden) = (root.clone(), root.clone());
+                Ok(Private {
+                    root,
+                    home,
+                    hidden,
+                    directories,
+                    shown,
+                    _lease: lease,
+                    reserve,
+                    owner,
+                })
             }
             Err(e) => {
                 // Now it can be removed, which dropping it does.
@@ -93,7 +114,7 @@ impl Private {
         let lease = fs::File::create(made.join("lease"))?;
         let lease = nix::fcntl::Flock::lock(lease, nix::fcntl::FlockArg::LockExclusiveNonblock)
             .map_err(|(_, e)| io::Error::from(e))?;
-        for name in ["d", "x"] {
+        for name in ["d", "l", "x", UPPERS, LOCKED] {
             fs::DirBuilder::new().mode(0o755).create(made.join(name))?;
         }
         // The tasks of the job may have other ids than this process (setpriv in a root job), and
@@ -117,6 +138,16 @@ impl Private {
         Ok(())
     }
 
+    /// The tree as it is called from now on: it is mounted at `root`, which hangs in `hidden`, and
+    /// is `home` where it was made.
+    pub fn moved(mut self, root: PathBuf, hidden: PathBuf, home: PathBuf) -> io::Result<Private> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        self.directories = openat(AT_FDCWD, &root.join("d"), flags, Mode::empty())?;
+        self.shown = self.directories.try_clone()?;
+        (self.root, self.hidden, self.home) = (root, hidden, home);
+        Ok(self)
+    }
+
     /// Frees the descriptors that were kept for ending the job and tidying up.
     pub fn make_room(&self) {
         self.reserve.release();
@@ -125,12 +156,22 @@ impl Private {
     /// Removes the tree; descriptors of it go on to exist. Again does no harm.
     pub fn tidy(&self) {
         self.make_room();
-        remove(&self.root);
+        remove(&self.home);
+    }
+
+    /// What of the tree the job does not get to see.
+    pub fn hidden(&self) -> &Path {
+        &self.hidden
     }
 
     /// Where the tree is, without links.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The place of a mount's upper directory that goes with the job.
+    pub fn upper(&self, mount: usize) -> PathBuf {
+        self.root.join(UPPERS).join(mount.to_string())
     }
 
     /// Opens the real directory that stands for `node`, made at the first use.
@@ -150,6 +191,28 @@ impl Private {
         }
     }
 
+    /// Tells other jobs what the directory is called that stands for `node`.
+    pub fn tell_stand_in(&self, node: NodeRef, name: &str) -> Result<(), Errno> {
+        let target = format!("../d/{}-{}", node.mount, node.node);
+        let link = self.root.join(LOCKED).join(name);
+        match nix::unistd::symlinkat(target.as_str(), AT_FDCWD, &link) {
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The name of a link to `target` that stands for `node`, and the directory that it is in.
+    pub fn link(&self, node: NodeRef, target: &[u8]) -> Result<(OwnedFd, String), Errno> {
+        let name = format!("{}-{}", node.mount, node.node);
+        let path = self.root.join("l");
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = openat(AT_FDCWD, &path, flags, Mode::empty())?;
+        match nix::unistd::symlinkat(OsStr::from_bytes(target), &dir, name.as_str()) {
+            Ok(()) | Err(Errno::EEXIST) => Ok((dir, name)),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The directory for the twin of `node`; made if it is not there.
     pub fn twin_directory(&self, node: NodeRef) -> io::Result<PathBuf> {
         let dir = self.root.join("x").join(format!("{}-{}", node.mount, node.node));
@@ -162,7 +225,8 @@ impl Private {
     /// What a path inside the tree, as /proc shows it, stands for.
     pub fn node_of(&self, path: &[u8]) -> Option<NodeRef> {
         let rest = path.strip_prefix(self.root.as_os_str().as_bytes())?;
-        let rest = rest.strip_prefix(b"/d/").or_else(|| rest.strip_prefix(b"/x/"))?;
+        let below = [b"/d/", b"/l/", b"/x/"].into_iter();
+        let rest = below.filter_map(|dir| rest.strip_prefix(dir)).next()?;
         let name = rest.split(|&b| b == b'/' || b == b' ').next()?;
         let name = std::str::from_utf8(name).ok()?;
         let (mount, node) = name.split_once('-')?;

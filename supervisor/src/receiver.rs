@@ -7,10 +7,11 @@
 
 use crate::caller::Caller;
 use crate::calls::{self, Call};
+use crate::filter::interpreter;
 use crate::job::Job;
 use crate::listener::{Answer, Listener, Pending, Received};
-use crate::sys::seccomp::Notif;
-use crate::table::{Arch, Dispatch};
+use crate::sys::seccomp::{Instruction, Notif};
+use crate::table::{Arch, Dispatch, Handler};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,30 +21,49 @@ const MOST: usize = 2048;
 /// How often it is looked whether a call is left lying.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// What a receiver makes for a task has the mode that the task's umask leaves: its own must not
+/// take anything away, and threads share theirs.
+fn own_umask() -> nix::Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    Ok(())
+}
+
 /// The receivers of one job.
 pub struct Pool {
     job: Arc<Job>,
     listener: Listener,
     native: Dispatch,
     compat: Dispatch,
+    /// Where every call is recorded, the filter that there would be without: what it lets pass was
+    /// handed over for that alone.
+    passes: Option<Vec<Instruction>>,
     /// Threads that receive, or will when they have answered.
     free: AtomicUsize,
     threads: AtomicUsize,
 }
 
 impl Pool {
-    /// Starts `count` receivers.
-    pub fn start(job: Arc<Job>, listener: Listener, count: usize) -> std::io::Result<Arc<Pool>> {
+    /// Starts `count` receivers. One of them answers `first`, which has been received already.
+    pub fn start(
+        job: Arc<Job>,
+        listener: Listener,
+        count: usize,
+        first: Option<Notif>,
+        passes: Option<Vec<Instruction>>,
+    ) -> std::io::Result<Arc<Pool>> {
         let pool = Arc::new(Pool {
             job,
             listener,
             native: Dispatch::new(Arch::NATIVE),
             compat: Dispatch::new(Arch::I386),
+            passes,
             free: AtomicUsize::new(0),
             threads: AtomicUsize::new(0),
         });
-        for _ in 0..count.max(1) {
-            pool.spawn()?;
+        pool.spawn(first)?;
+        for _ in 1..count {
+            pool.spawn(None)?;
         }
         let watched = Arc::clone(&pool);
         std::thread::Builder::new()
@@ -53,14 +73,22 @@ impl Pool {
         Ok(pool)
     }
 
-    fn spawn(self: &Arc<Self>) -> std::io::Result<()> {
+    fn spawn(self: &Arc<Self>, first: Option<Notif>) -> std::io::Result<()> {
         let pool = Arc::clone(self);
         self.free.fetch_add(1, Ordering::SeqCst);
         self.threads.fetch_add(1, Ordering::SeqCst);
         let started = std::thread::Builder::new()
             .name("receiver".into())
             .stack_size(512 * 1024)
-            .spawn(move || pool.receive());
+            .spawn(move || {
+                if let Err(e) = own_umask() {
+                    tracing::error!("a umask of its own for a receiver: {e}");
+                }
+                if let Some(notif) = first {
+                    pool.answer(&notif, pool.listener.take_up(&notif));
+                }
+                pool.receive();
+            });
         if started.is_err() {
             self.free.fetch_sub(1, Ordering::SeqCst);
             self.threads.fetch_sub(1, Ordering::SeqCst);
@@ -83,7 +111,7 @@ impl Pool {
                     tracing::debug!("every receiver waits: {more} more");
                     for _ in 0..more {
                         if self.threads.load(Ordering::SeqCst) < MOST
-                            && let Err(e) = self.spawn()
+                            && let Err(e) = self.spawn(None)
                         {
                             tracing::warn!("no thread for another receiver: {e}");
                         }
@@ -99,7 +127,7 @@ impl Pool {
         let others = self.free.fetch_sub(1, Ordering::SeqCst) - 1;
         if others == 0
             && self.threads.load(Ordering::SeqCst) < MOST
-            && let Err(e) = self.spawn()
+            && let Err(e) = self.spawn(None)
         {
             tracing::warn!("no thread for another receiver: {e}");
         }
@@ -126,15 +154,35 @@ impl Pool {
     fn answer(self: &Arc<Self>, notif: &Notif, pending: Pending<'_>) {
         let arch = if notif.data.arch == Arch::NATIVE.audit() { Arch::NATIVE } else { Arch::I386 };
         let tid = i32::try_from(notif.pid).unwrap_or(0);
+        let table = if arch == Arch::NATIVE { &self.native } else { &self.compat };
+        let row = table.row(notif.data.nr);
+        if let Some(container) = &self.job.container
+            && container.is_runtimes(tid, row.map(|row| row.handler))
+        {
+            return pending.answer(&Answer::Continue);
+        }
         if self.job.counters.task(tid) {
             self.count_process(tid);
             self.job.users.see(self.job.proc(), tid);
         }
-        let table = if arch == Arch::NATIVE { &self.native } else { &self.compat };
-        let Some(row) = table.row(notif.data.nr) else {
+        if let (Some(passes), Some(recorder)) = (&self.passes, &self.job.recorder) {
+            let data = &notif.data;
+            let nr = u32::try_from(data.nr).unwrap_or(u32::MAX);
+            let is_exec =
+                row.is_some_and(|row| matches!(row.handler, Handler::ExecVe | Handler::ExecVeAt));
+            recorder.call(&self.job, tid, (arch, nr), is_exec, &data.args);
+            let call = interpreter::Call { nr, arch: data.arch, args: data.args };
+            let verdict = interpreter::run(passes, &call);
+            if verdict.is_some_and(|(verdict, _)| verdict == libc::SECCOMP_RET_ALLOW) {
+                return pending.answer(&Answer::Continue);
+            }
+        }
+        let Some(row) = row else {
             self.job.counters.unknown(arch, notif.data.nr);
             return pending.answer(&Answer::Continue);
         };
+        let blocked = std::cell::Cell::new(false);
+        let late = std::cell::RefCell::default();
         let caller = Caller {
             listener: &self.listener,
             counters: &self.job.counters,
@@ -144,6 +192,8 @@ impl Pool {
             nr: notif.data.nr,
             arch,
             args: notif.data.args,
+            blocked: &blocked,
+            late: &late,
         };
         let call = Call { job: &self.job, caller: &caller, row, pool: self };
         // A handler that panics has dropped `pending`, which answers EIO.

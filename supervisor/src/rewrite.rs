@@ -6,7 +6,8 @@
 
 use crate::calls::Call;
 use crate::held::{Attached, Held, HoldError, Number};
-use crate::listener::{Answer, Pending};
+use crate::listener::{Answer, INTERRUPT, Pending};
+use crate::status::Status;
 use crate::table::{Arch, Handler};
 use nix::sys::uio::{RemoteIoVec, process_vm_writev};
 use nix::unistd::Pid;
@@ -16,8 +17,34 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::Ordering;
 use vrift_policy::Errno;
+use vrift_projection::NodeRef;
+use vrift_projection::overlay::file_name;
 
 const PAGE: usize = 4096;
+
+/// Gives a task that a signal may interrupt its answer, and what the call writes, while it is held:
+/// the kernel may take an answer and send the task back to its call all the same, and what is written
+/// to a task that has gone on may be a handler's. Tells whether the task got `value`.
+pub fn answer_written(call: &Call<'_>, value: i64, pending: Pending<'_>) -> bool {
+    let late = call.caller.late.take();
+    let write = || late.iter().try_for_each(|(at, data)| call.caller.write_now(*at, data));
+    match Attached::if_possible(call.caller.tid, &pending) {
+        Ok(attached) => Held::stop(attached, call.caller.arch, pending)
+            .and_then(|held| {
+                let failed = write().err().map(|e| -i64::from(e.raw()));
+                held.finish(failed.unwrap_or(value)).map(|()| failed.is_none())
+            })
+            .unwrap_or(false),
+        // Somebody traces it, who gets its signals first.
+        Err(HoldError::Refused(_)) => {
+            let written = call.caller.confirm().and_then(|()| write());
+            let failed = written.is_err();
+            let answer = written.map_or_else(Answer::Fail, |()| Answer::Value(value));
+            pending.answer_taken(&answer) && !failed
+        }
+        Err(_) => false,
+    }
+}
 
 /// Turns the call into fchdir(fd) for a descriptor lent to the task; where it has no number left,
 /// into chdir of the directory's own path.
@@ -81,6 +108,17 @@ pub fn without_descriptor(call: &Call<'_>, result: i64) -> i64 {
     -i64::from(Errno::EMFILE.raw())
 }
 
+/// What a lent descriptor has to do with the one that a task opens by itself.
+#[derive(Clone, Copy)]
+pub enum Lent<'n> {
+    /// It is of the same directory.
+    Directory,
+    /// It is of the same file.
+    File,
+    /// It is of the directory that holds this link.
+    Holder(&'n str),
+}
+
 /// The task opens what one of our descriptors stands for by itself, with `O_PATH`: no such
 /// descriptor can be handed over. `noted` is told the number. Gives `pending` back where the task
 /// can't be held, for a tracer of its own has it.
@@ -88,7 +126,7 @@ pub fn open_path_only<'p>(
     call: &Call<'_>,
     pending: Pending<'p>,
     fd: BorrowedFd<'_>,
-    (directory, flags): (bool, i32),
+    (what, flags): (Lent<'_>, i32),
     noted: impl FnOnce(i32),
 ) -> Option<Pending<'p>> {
     let (tid, arch) = (call.caller.tid, call.caller.arch);
@@ -112,11 +150,11 @@ pub fn open_path_only<'p>(
     let done = call.pool.while_waiting(|| {
         let mut held = Held::stop(attached, arch, pending)?;
         let place = u64::from(lent.unsigned_abs());
-        let (from, text, flags) = if directory {
-            (place, ".".to_owned(), flags)
-        } else {
+        let (from, text, flags) = match what {
+            Lent::Directory => (place, ".".to_owned(), flags),
             // The link of /proc must be followed; it leads to no other.
-            (0, format!("/proc/self/fd/{lent}"), flags & !libc::O_NOFOLLOW)
+            Lent::File => (0, format!("/proc/self/fd/{lent}"), flags & !libc::O_NOFOLLOW),
+            Lent::Holder(name) => (place, name.to_owned(), flags),
         };
         let opened = match Page::map(call, &mut held, text.as_bytes())? {
             Ok(page) => {
@@ -136,14 +174,110 @@ pub fn open_path_only<'p>(
         }
         // To the lowest number that was free.
         let close_on_exec = u64::from((flags & libc::O_CLOEXEC).unsigned_abs());
-        let args = [opened.cast_unsigned(), place, close_on_exec, 0, 0, 0];
-        let moved = held.call(Number::Dup3.on(arch), args, false)?;
-        held.close(opened.cast_unsigned())?;
+        let moved = move_descriptor(&mut held, opened, place, close_on_exec)?;
         noted(lent);
         held.finish(moved)
     });
     report(call, &done);
     None
+}
+
+/// What became of letting a signal in.
+pub enum LetIn<'p> {
+    /// The task is on its way.
+    Done,
+    /// It may be another thread's signal, and the task can't be held to find out, for a tracer of
+    /// its own has it.
+    NotNow(Pending<'p>),
+}
+
+/// Ends a call that waits, as the kernel does for a signal: with EINTR, or it is made again.
+pub fn let_signal_in<'p>(call: &Call<'_>, pending: Pending<'p>) -> LetIn<'p> {
+    let tid = call.caller.tid;
+    if Status::of(tid).is_some_and(|status| status.signal_waits() && status.signal_is_its_own()) {
+        pending.interrupt();
+        return LetIn::Done;
+    }
+    let attached = match Attached::if_possible(tid, &pending) {
+        Ok(attached) => attached,
+        Err(HoldError::Refused(_)) => return LetIn::NotNow(pending),
+        Err(e) => {
+            pending.answer(&Answer::Fail(Errno::EINTR));
+            report(call, &Err(e));
+            return LetIn::Done;
+        }
+    };
+    let done = Held::stop(attached, call.caller.arch, pending)
+        .and_then(|held| held.finish(-i64::from(INTERRUPT)));
+    report(call, &done);
+    LetIn::Done
+}
+
+/// The task makes the same call on the file that a node has in its upper directory: it opens a
+/// fifo or a device, which may keep it waiting, or connects to a socket, whose peer is to see the
+/// task. The directory of the files is lent to it for that call.
+pub fn on_upper(call: &Call<'_>, pending: Pending<'_>, argument: u8, node: NodeRef) {
+    let Some(overlay) = call.job.overlay(node) else {
+        return pending.answer(&Answer::Fail(Errno::EIO));
+    };
+    let connects = matches!(call.row.handler, Handler::Socket(_));
+    let done = Attached::to(call.caller, call.row.name, pending).and_then(|(attached, pending)| {
+        let lent = match pending.lend(overlay.upper().files()) {
+            Ok(lent) => lent,
+            Err(e) => {
+                attached.give_up(pending, e);
+                return Ok(());
+            }
+        };
+        call.pool.while_waiting(|| {
+            let mut held = Held::stop(attached, call.caller.arch, pending)?;
+            let place = u64::from(lent.unsigned_abs());
+            let path = format!("/proc/self/fd/{lent}/{}", file_name(node.node));
+            let mut args = call.caller.args;
+            let text = match connects {
+                false => path.into_bytes(),
+                true => {
+                    args[2] = (size_of::<u16>() + path.len() + 1) as u64;
+                    [&1u16.to_ne_bytes(), path.as_bytes()].concat() // AF_UNIX
+                }
+            };
+            let outcome = match Page::map(call, &mut held, &text)? {
+                Err(error) => error,
+                Ok(page) => {
+                    args[usize::from(argument)] = page.address;
+                    call.job.expect(call.caller.tid, page.address);
+                    let outcome = held.call(call.caller.nr, args, true);
+                    call.job.expected(call.caller.tid, page.address);
+                    page.unmap(&mut held, call.caller.arch)?;
+                    outcome?
+                }
+            };
+            if connects || outcome < 0 {
+                held.close(place)?;
+                return held.finish(outcome);
+            }
+            // To the lowest number that was free.
+            let close_on_exec = opens_close_on_exec(call);
+            let moved = move_descriptor(&mut held, outcome, place, close_on_exec)?;
+            held.finish(moved)
+        })
+    });
+    report(call, &done);
+}
+
+/// Does the call of the open family ask for `O_CLOEXEC`?
+fn opens_close_on_exec(call: &Call<'_>) -> u64 {
+    let Handler::Open(form) = call.row.handler else { return 0 };
+    let flags = crate::calls::open_request(call, form);
+    u64::from((flags.bits() & libc::O_CLOEXEC).unsigned_abs())
+}
+
+/// The held task's descriptor `from` gets the number `to`, with these flags of dup3(2).
+fn move_descriptor(held: &mut Held, from: i64, to: u64, flags: u64) -> Result<i64, HoldError> {
+    let args = [from.cast_unsigned(), to, flags, 0, 0, 0];
+    let moved = held.call(Number::Dup3.on(held.arch()), args, false)?;
+    held.close(from.cast_unsigned())?;
+    Ok(moved)
 }
 
 /// Makes the same call with other paths: (argument, absolute real path).
@@ -163,6 +297,8 @@ fn with_paths(call: &Call<'_>, held: &mut Held, paths: &[(u8, Vec<u8>)]) -> Resu
     let mut text = Vec::new();
     let mut places = Vec::new();
     for (argument, path) in paths {
+        let inside = call.job.container.as_ref().and_then(|c| c.path_inside(path));
+        let path = inside.as_ref().unwrap_or(path);
         places.push((*argument, text.len() as u64));
         text.extend_from_slice(path);
         text.push(0);

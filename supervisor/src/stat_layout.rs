@@ -30,6 +30,10 @@ impl<const N: usize> Out<N> {
     }
 }
 
+fn mtime(attr: &Attr) -> (i64, u32) {
+    (attr.mtime_sec, attr.mtime_nsec)
+}
+
 /// The native `struct stat`.
 pub fn native(attr: &Attr, uid: u32, gid: u32) -> [u8; STAT_SIZE] {
     use std::mem::offset_of;
@@ -52,13 +56,14 @@ pub fn native(attr: &Attr, uid: u32, gid: u32) -> [u8; STAT_SIZE] {
         out.u32(offset_of!(libc::stat, st_nlink), attr.nlink);
         out.u32(offset_of!(libc::stat, st_blksize), attr.blksize);
     }
-    for (sec, nsec) in [
-        (offset_of!(libc::stat, st_atime), offset_of!(libc::stat, st_atime_nsec)),
-        (offset_of!(libc::stat, st_mtime), offset_of!(libc::stat, st_mtime_nsec)),
-        (offset_of!(libc::stat, st_ctime), offset_of!(libc::stat, st_ctime_nsec)),
+    out.u64(offset_of!(libc::stat, st_rdev), attr.rdev);
+    for (sec, nsec, time) in [
+        (offset_of!(libc::stat, st_atime), offset_of!(libc::stat, st_atime_nsec), attr.atime),
+        (offset_of!(libc::stat, st_mtime), offset_of!(libc::stat, st_mtime_nsec), mtime(attr)),
+        (offset_of!(libc::stat, st_ctime), offset_of!(libc::stat, st_ctime_nsec), attr.ctime),
     ] {
-        out.i64(sec, attr.mtime_sec);
-        out.u64(nsec, u64::from(attr.mtime_nsec));
+        out.i64(sec, time.0);
+        out.u64(nsec, u64::from(time.1));
     }
     out.0
 }
@@ -76,13 +81,14 @@ pub fn stat64(attr: &Attr, uid: u32, gid: u32) -> [u8; 96] {
     out.u32(20, attr.nlink);
     out.u32(24, uid);
     out.u32(28, gid);
+    out.u64(32, attr.rdev);
     out.u64(44, attr.size);
     out.u32(52, attr.blksize);
     out.u64(56, attr.blocks);
-    for at in [64, 72, 80] {
+    for (at, time) in [(64, attr.atime), (72, mtime(attr)), (80, attr.ctime)] {
         // 32-bit seconds wrap, as cp_new_stat64() lets them.
-        out.u32(at, lower(attr.mtime_sec.cast_unsigned()));
-        out.u32(at + 4, attr.mtime_nsec);
+        out.u32(at, lower(time.0.cast_unsigned()));
+        out.u32(at + 4, time.1);
     }
     out.u64(88, attr.ino);
     out.0
@@ -109,10 +115,12 @@ pub fn statx(attr: &Attr, uid: u32, gid: u32, mask: u64, mount_root: bool) -> [u
     out.u64(40, attr.size);
     out.u64(48, attr.blocks);
     out.u64(56, ATTR_MOUNT_ROOT);
-    for at in [64, 96, 112] {
-        out.i64(at, attr.mtime_sec);
-        out.u32(at + 8, attr.mtime_nsec);
+    for (at, time) in [(64, attr.atime), (96, attr.ctime), (112, mtime(attr))] {
+        out.i64(at, time.0);
+        out.u32(at + 8, time.1);
     }
+    out.u32(128, libc::major(attr.rdev));
+    out.u32(132, libc::minor(attr.rdev));
     out.u32(136, attr.dev_major());
     out.u32(140, attr.dev_minor());
     out.0
@@ -121,14 +129,14 @@ pub fn statx(attr: &Attr, uid: u32, gid: u32, mask: u64, mount_root: bool) -> [u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vrift_store::NodeKind;
+    use vrift_projection::Kind;
 
     #[test]
     fn fields_are_where_the_kernel_puts_them() {
         let attr = Attr {
             dev: libc::makedev(0, 0x8_1234),
             ino: 42,
-            kind: NodeKind::File,
+            kind: Kind::File,
             mode: 0o4755,
             nlink: 3,
             size: 5_000_000_000,
@@ -136,6 +144,10 @@ mod tests {
             blksize: 4096,
             mtime_sec: -5,
             mtime_nsec: 123_456_789,
+            atime: (7, 8),
+            ctime: (9, 10),
+            owner: None,
+            rdev: libc::makedev(5, 1),
         };
         let x = statx(&attr, 1000, 100, 0x1fff, true);
         let s: libc::statx = crate::sys::plain::from_bytes(&x);
@@ -144,10 +156,14 @@ mod tests {
         assert_eq!((s.stx_uid, s.stx_gid), (1000, 100));
         assert_eq!((s.stx_mtime.tv_sec, s.stx_mtime.tv_nsec), (-5, 123_456_789));
         assert_eq!(libc::makedev(s.stx_dev_major, s.stx_dev_minor), attr.dev);
+        assert_eq!((s.stx_atime.tv_sec, s.stx_atime.tv_nsec), (7, 8));
+        assert_eq!((s.stx_ctime.tv_sec, s.stx_ctime.tv_nsec), (9, 10));
+        assert_eq!((s.stx_rdev_major, s.stx_rdev_minor), (5, 1));
         assert_eq!(s.stx_attributes & s.stx_attributes_mask, 0x2000);
         let n: libc::stat = crate::sys::plain::from_bytes(&native(&attr, 1000, 100));
         assert_eq!((n.st_dev, n.st_ino, n.st_mode), (attr.dev, 42, 0o104_755));
         assert_eq!((n.st_mtime, n.st_mtime_nsec), (-5, 123_456_789));
+        assert_eq!((n.st_atime, n.st_ctime_nsec, n.st_rdev), (7, 10, attr.rdev));
         assert_eq!((n.st_size, n.st_blocks, n.st_blksize), (5_000_000_000, 9_765_632, 4096));
     }
 }

@@ -31,9 +31,31 @@ impl Status {
         words.filter_map(|word| word.parse().ok()).collect()
     }
 
-    /// The effective capabilities, a bit for each.
-    pub fn capabilities(&self) -> Option<u64> {
-        u64::from_str_radix(self.field("CapEff:")?, 16).ok()
+    /// The octal number after `key`.
+    pub fn octal(&self, key: &str) -> Option<u32> {
+        u32::from_str_radix(self.field(key)?, 8).ok()
+    }
+
+    /// The set after `key`, a bit for each member: `CapEff:`, and `SigBlk:` and its like, where
+    /// signal 1 is the lowest bit.
+    pub fn set(&self, key: &str) -> Option<u64> {
+        u64::from_str_radix(self.field(key)?, 16).ok()
+    }
+
+    /// Is a signal pending that the thread neither blocks nor ignores, its own or one of its
+    /// process's?
+    pub fn signal_waits(&self) -> bool {
+        let set = |key| self.set(key).unwrap_or(0);
+        (set("SigPnd:") | set("ShdPnd:")) & !set("SigBlk:") & !set("SigIgn:") != 0
+    }
+
+    /// Is it pending for this very thread, and will stay so until it is delivered to it? Another
+    /// thread of its process may take one that is the process's, but for the first thread, which
+    /// the kernel gives all signals that it does not block.
+    pub fn signal_is_its_own(&self) -> bool {
+        let own = self.set("SigPnd:").unwrap_or(0) & !self.set("SigBlk:").unwrap_or(0);
+        let first = self.number::<i32>("Pid:") == self.number("Tgid:");
+        own != 0 || first || self.number("Threads:") == Some(1)
     }
 }
 
@@ -43,13 +65,36 @@ mod tests {
 
     #[test]
     fn fields_are_read_whatever_the_name() {
-        let text = b"Name:\t\xffTgid:\t9\nTgid:\t7\nUid:\t1\t2\t3\t4\nGroups:\t\nCapEff:\t00ff\n";
+        let text = b"Name:\t\xffTgid:\t9\nTgid:\t7\nUid:\t1\t2\t3\t4\nGroups:\t\nCapEff:\t00ff\nUmask:\t0022\n";
         let status = Status(text.to_vec());
         assert_eq!(status.number("Tgid:"), Some(7));
         assert_eq!(status.numbers("Uid:"), [1, 2, 3, 4]);
         assert!(status.numbers("Groups:").is_empty() && status.numbers("None:").is_empty());
-        assert_eq!(status.capabilities(), Some(0xff));
+        assert_eq!(status.set("CapEff:"), Some(0xff));
+        assert_eq!(status.octal("Umask:"), Some(0o22));
         assert_eq!(status.number::<i32>("TracerPid:"), None);
+    }
+
+    #[test]
+    fn signals_that_wait_are_seen() {
+        let status = |pending, shared, blocked, ignored, pid| {
+            Status(
+                format!(
+                    "Tgid:\t7\nPid:\t{pid}\nThreads:\t2\nSigPnd:\t{pending:016x}\nShdPnd:\t\
+                     {shared:016x}\nSigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\n"
+                )
+                .into_bytes(),
+            )
+        };
+        let alarm = 1u64 << 13;
+        assert!(!status(0, 0, 0, 0, 7).signal_waits());
+        assert!(status(alarm, 0, 0, 0, 7).signal_waits());
+        assert!(status(0, alarm, 0, 0, 7).signal_waits());
+        assert!(!status(alarm, alarm, alarm, 0, 7).signal_waits());
+        assert!(!status(0, alarm, 0, alarm, 7).signal_waits());
+        assert!(status(0, alarm, 0, 0, 7).signal_is_its_own(), "the first thread");
+        assert!(!status(0, alarm, 0, 0, 8).signal_is_its_own(), "another thread");
+        assert!(status(alarm, 0, 0, 0, 8).signal_is_its_own());
     }
 
     #[test]

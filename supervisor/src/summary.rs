@@ -1,59 +1,97 @@
 //! The closing summary: some ten lines on stderr.
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Refusal};
 use crate::job::Job;
 use crate::launch::Outcome;
+use crate::trace::event::Rule;
+use crate::trace::{Slow, Tally, Written, hint};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// How many refusals are shown by name.
 const SHOWN: usize = 4;
+/// How many lines there are at most.
+const LINES: usize = 10;
 
-/// The lines, each ended.
-pub fn lines(job: &Job, outcome: &Outcome) -> String {
+/// The lines, each ended. `written` is what a trace says taken together; `cost` the supervisor's
+/// own processor time.
+pub fn lines(job: &Job, outcome: &Outcome, written: Option<&Written>, cost: Duration) -> String {
     let c: &Counters = &job.counters;
-    let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "vrift-trace: {} processes, {} programs run, {:.2} s, exit status {}",
-        c.processes.load(Relaxed),
-        c.execs.load(Relaxed),
-        outcome.wall.as_secs_f64(),
-        outcome.status
-    );
-    let _ = writeln!(
-        out,
-        "  read:     {} files from the store ({}), opened {} times",
-        c.files.load(Relaxed),
-        bytes(c.bytes.load(Relaxed)),
-        c.opens.load(Relaxed)
-    );
-    let _ = writeln!(
-        out,
-        "  look-ups: {} ({} found nothing in a mount), {} calls supervised",
-        c.look_ups.load(Relaxed),
-        c.missing.load(Relaxed),
-        c.notifications.load(Relaxed)
-    );
+    let tally = written.map(|written| &written.tally);
+    let mut lines = vec![
+        format!(
+            "vrift-trace: {} processes, {} programs run, {:.2} s, exit status {}",
+            tally.map_or(c.processes.load(Relaxed), Tally::processes),
+            c.execs.load(Relaxed),
+            outcome.wall.as_secs_f64(),
+            outcome.status
+        ),
+        format!(
+            "  read:     {} files from the store ({}), opened {} times{}",
+            c.files.load(Relaxed),
+            bytes(c.bytes.load(Relaxed)),
+            c.opens.load(Relaxed),
+            tally.map_or(String::new(), |tally| format!(
+                "; in all {} files read, {} written",
+                tally.read(),
+                tally.written()
+            ))
+        ),
+        format!(
+            "  look-ups: {} ({} found nothing in a mount{}), {} calls supervised in {:.2} s",
+            c.look_ups.load(Relaxed),
+            c.missing.load(Relaxed),
+            tally.map_or(String::new(), |tally| format!("; {} paths in vain", tally.vain())),
+            c.notifications.load(Relaxed),
+            cost.as_secs_f64()
+        ),
+    ];
+    let last = closing(c, outcome, tally);
+    let failures = c.failures();
+    let failed = c.failed.load(Relaxed);
     let refused = c.refused.load(Relaxed);
     if refused == 0 {
-        let _ = writeln!(out, "  refused:  nothing");
+        lines.push("  refused:  nothing".into());
     } else {
-        let _ = writeln!(out, "  refused:  {refused} changes");
-        for (refusal, times) in c.refusals().iter().take(SHOWN) {
-            let _ = writeln!(
-                out,
-                "    {} {}: {}{}{}",
+        lines.push(format!("  refused:  {refused} calls"));
+        // Two are for what failed, if something did.
+        let taken = lines.len() + last.len() + if failed > 0 { 2 } else { 0 };
+        let room = LINES.saturating_sub(taken).clamp(1, SHOWN);
+        for (refusal, times) in c.refusals().iter().take(room) {
+            lines.push(format!(
+                "    {} {}: {}{}{}; {}",
                 refusal.call,
                 printable(&refusal.path),
                 refusal.errno,
-                refusal.why.map_or(String::new(), |why| format!(" ({why})")),
-                if *times > 1 { format!(" ({times} times)") } else { String::new() }
-            );
+                refusal.why.as_ref().map_or(String::new(), |why| format!(" ({why})")),
+                if *times > 1 { format!(" ({times} times)") } else { String::new() },
+                way_out(job, refusal).1
+            ));
         }
     }
+    lines.extend(last);
+    if failed > 0 {
+        lines.push(format!("  failed:   {failed} calls"));
+        let room = LINES.saturating_sub(lines.len()).clamp(1, SHOWN);
+        for (reason, times) in failures.iter().take(room) {
+            let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
+            lines.push(format!("    {reason}{times}"));
+        }
+    }
+    lines.into_iter().fold(String::new(), |all, line| all + &line + "\n")
+}
+
+/// What comes after the refusals: at most three lines.
+fn closing(c: &Counters, outcome: &Outcome, tally: Option<&Tally>) -> Vec<String> {
+    let mut lines = Vec::new();
+    let slow = |slow: &Slow| format!("{:.2} s {}", slow.wall.as_secs_f64(), slow.program);
+    if let Some(slowest) = tally.map(Tally::slowest).filter(|slowest| !slowest.is_empty()) {
+        let slowest: Vec<_> = slowest.iter().map(slow).collect();
+        lines.push(format!("  slowest:  {}", slowest.join(", ")));
+    }
     if outcome.ended > 0 {
-        let _ = writeln!(out, "  ended:    {} processes that outlived the command", outcome.ended);
+        lines.push(format!("  ended:    {} processes that outlived the command", outcome.ended));
     }
     let unknown = c.unknown_calls();
     if let Some((arch, nr, times)) = unknown.first() {
@@ -62,37 +100,44 @@ pub fn lines(job: &Job, outcome: &Outcome) -> String {
         } else {
             String::new()
         };
-        let _ = writeln!(
-            out,
+        lines.push(format!(
             "  unknown:  system call {nr} of {arch} ({times} times){more}: newer than this program, \
              not supervised"
-        );
+        ));
     }
-    if c.failed.load(Relaxed) > 0 {
-        let failures = c.failures();
-        // Ten lines in all: what the refusals left of the room.
-        let room = SHOWN.saturating_sub(c.refusals().len()).max(1);
-        let _ = writeln!(out, "  failed:   {} calls", c.failed.load(Relaxed));
-        for (reason, times) in failures.iter().take(room) {
-            let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
-            let _ = writeln!(out, "    {reason}{times}");
-        }
-    }
-    out
+    lines
+}
+
+/// What refused a change, and what would allow it.
+fn way_out(job: &Job, refusal: &Refusal) -> (Rule, String) {
+    let mount = job.origin(&refusal.path).filter(|_| refusal.why.is_none());
+    let by = refusal.rule.as_ref().or(mount.map(|mount| &mount.origin));
+    let rule = by.map(Rule::of).unwrap_or_default();
+    let hint = hint::allow(&hint::Refusal {
+        err: &refusal.errno.to_string(),
+        path: &refusal.path.as_slice().into(),
+        projected: mount.is_some(),
+        runs: refusal.call.starts_with("execve"),
+        rule: &rule,
+    });
+    (rule, hint)
 }
 
 /// The same as one JSON object.
-pub fn json(job: &Job, outcome: &Outcome) -> String {
+pub fn json(job: &Job, outcome: &Outcome, written: Option<&Written>, cost: Duration) -> String {
     let c = &job.counters;
     let refusals: Vec<_> = c
         .refusals()
         .into_iter()
         .map(|(r, times)| {
+            let (rule, hint) = way_out(job, &r);
             serde_json::json!({
                 "call": r.call,
                 "errno": r.errno.to_string(),
                 "path": printable(&r.path),
                 "why": r.why,
+                "rule": rule,
+                "allow": hint,
                 "times": times,
             })
         })
@@ -107,6 +152,18 @@ pub fn json(job: &Job, outcome: &Outcome) -> String {
         .into_iter()
         .map(|(reason, times)| serde_json::json!({ "reason": reason, "times": times }))
         .collect();
+    let trace = written.map(|written| {
+        let tally = &written.tally;
+        let slow = |slow: &Slow| serde_json::json!({ "seconds": slow.wall.as_secs_f64(), "program": slow.program });
+        serde_json::json!({
+            "events": written.events,
+            "processes": tally.processes(),
+            "files_read": tally.read(),
+            "files_written": tally.written(),
+            "looked_up_in_vain": tally.vain(),
+            "slowest": tally.slowest().iter().map(slow).collect::<Vec<_>>(),
+        })
+    });
     serde_json::json!({
         "status": outcome.status,
         "wall_seconds": outcome.wall.as_secs_f64(),
@@ -118,12 +175,14 @@ pub fn json(job: &Job, outcome: &Outcome) -> String {
         "look_ups": c.look_ups.load(Relaxed),
         "missing": c.missing.load(Relaxed),
         "notifications": c.notifications.load(Relaxed),
+        "supervision_seconds": cost.as_secs_f64(),
         "refused": c.refused.load(Relaxed),
         "refusals": refusals,
         "ended": outcome.ended,
         "failed": c.failed.load(Relaxed),
         "failures": failures,
         "unknown_calls": unknown,
+        "trace": trace,
     })
     .to_string()
         + "\n"

@@ -65,6 +65,26 @@ impl Users {
         )
     }
 
+    /// The ids that a caller means by its own; `None`: one of them is not in its namespace's map.
+    pub fn meant(
+        &self,
+        caller: &Caller<'_>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> Option<(Option<u32>, Option<u32>)> {
+        if !self.is_foreign(caller) {
+            return Some((uid, gid));
+        }
+        let outside = |map: &str, id: Option<u32>| match id {
+            None => Some(None),
+            Some(id) => {
+                let text = std::fs::read_to_string(format!("/proc/{}/{map}", caller.tid)).ok()?;
+                look_up_outside(&text, id).map(Some)
+            }
+        };
+        Some((outside("uid_map", uid)?, outside("gid_map", gid)?))
+    }
+
     /// Do the caller's capabilities reach a file with this owner? (privileged_wrt_inode_uidgid)
     pub fn reach(&self, caller: &Caller<'_>, uid: u32, gid: u32) -> bool {
         !self.is_foreign(caller)
@@ -73,20 +93,45 @@ impl Users {
     }
 }
 
+/// What the root of a process's user namespace is called here; None where that is our own.
+pub fn root_of(pid: i32) -> Option<(u32, u32)> {
+    let link = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/user")).ok();
+    if link(&pid.to_string())? == link("self")? {
+        return None;
+    }
+    let root = |map: &str| {
+        look_up_outside(&std::fs::read_to_string(format!("/proc/{pid}/{map}")).ok()?, 0)
+    };
+    Some((root("uid_map")?, root("gid_map")?))
+}
+
 /// What one of our ids is called in the caller's namespace.
 fn mapped(caller: &Caller<'_>, map: &str, id: u32) -> Option<u32> {
     let text = std::fs::read_to_string(format!("/proc/{}/{map}", caller.tid)).ok()?;
     look_up(&text, id)
 }
 
-/// Looks an id up in a map: lines of (first inside, first outside, how many).
+/// Looks an id of ours up in a map: what is it called inside?
 fn look_up(map: &str, id: u32) -> Option<u32> {
-    map.lines().find_map(|line| {
-        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
-        let (inside, outside, count) =
-            (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+    ranges(map).find_map(|[inside, outside, count]| {
         let offset = id.checked_sub(outside).filter(|&offset| offset < count)?;
         inside.checked_add(offset)
+    })
+}
+
+/// Looks an id of the namespace's up in its map: which of ours is it?
+fn look_up_outside(map: &str, id: u32) -> Option<u32> {
+    ranges(map).find_map(|[inside, outside, count]| {
+        let offset = id.checked_sub(inside).filter(|&offset| offset < count)?;
+        outside.checked_add(offset)
+    })
+}
+
+/// The lines of a map: first id inside, first outside, how many.
+fn ranges(map: &str) -> impl Iterator<Item = [u32; 3]> {
+    map.lines().filter_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        Some([numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?])
     })
 }
 
@@ -103,6 +148,11 @@ mod tests {
     #[test]
     fn ids_are_looked_up_in_a_map() {
         let map = "         0       1000          1\n         1     100000      65536\n";
+        for inside in [0, 1, 65_536] {
+            let outside = look_up_outside(map, inside).expect("it is mapped");
+            assert_eq!(look_up(map, outside), Some(inside));
+        }
+        assert_eq!(look_up_outside(map, 65_537), None);
         assert_eq!(look_up(map, 1000), Some(0));
         assert_eq!(look_up(map, 100_000), Some(1));
         assert_eq!(look_up(map, 165_535), Some(65_536));

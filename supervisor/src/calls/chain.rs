@@ -1,20 +1,22 @@
 //! From the program that exec names to the file that is loaded: the chain of `#!` interpreters and
 //! the program interpreter are resolved here, since the kernel opens them unseen.
 
-use super::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Call};
+use super::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Call, gate};
 use crate::access;
 use crate::caller::PATH_MAX;
 use crate::program::{Kind, inspect};
 use crate::resolve::{AT_FDCWD, Found, RealPlace, resolve};
 use crate::table::At;
 use crate::twin::{Interpreter, key_of_real};
+use crate::writable::files;
+use nix::fcntl::OFlag;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use vrift_policy::{Errno, Operation, Outcome};
-use vrift_projection::NodeRef;
+use vrift_projection::{Content, NodeRef};
 
 /// The most interpreters of interpreters, as exec_binprm() of fs/exec.c counts.
 const MAX_DEPTH: usize = 5;
@@ -62,6 +64,10 @@ pub fn plan(call: &Call<'_>, at: bool) -> Result<Option<Plan>, Errno> {
     let by_descriptor = path.is_empty();
     let (found, name) = if by_descriptor {
         match call.node_of_descriptor(dirfd)? {
+            // The kernel has the file itself, whatever became of its name.
+            Some(node) if job.projection.is_gone(node) && call.is_upper_file(dirfd, node) => {
+                return Ok(None);
+            }
             Some(node) => (Found::Node(node), format!("/dev/fd/{dirfd}").into_bytes()),
             None => return Ok(None),
         }
@@ -171,7 +177,9 @@ fn follow_chain(
 }
 
 fn interpreter_place(call: &Call<'_>, path: &[u8]) -> Result<Found, Errno> {
-    resolve(call.job, call.caller, AT_FDCWD, path, true)
+    let found = resolve(call.job, call.caller, AT_FDCWD, path, true)?;
+    gate::may_interpret(call, &found, path)?;
+    Ok(found)
 }
 
 /// Where the supervisor finds what the caller calls `path`, a real file.
@@ -192,10 +200,7 @@ fn open(call: &Call<'_>, link: &Link) -> Result<File, Errno> {
         Link::Node(node) => open_program(call, *node),
         Link::Real(path) => {
             // Not blocking: a fifo is no program, and nobody here waits for one.
-            let flags = nix::fcntl::OFlag::O_RDONLY
-                | nix::fcntl::OFlag::O_CLOEXEC
-                | nix::fcntl::OFlag::O_NONBLOCK
-                | nix::fcntl::OFlag::O_NOCTTY;
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
             let fd =
                 nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty()).map_err(
                     |e| match e {
@@ -225,22 +230,29 @@ fn open_program(call: &Call<'_>, node: NodeRef) -> Result<File, Errno> {
     if !access::may(job, call.caller, &attr, access::EXECUTE) {
         return Err(Errno::EACCES);
     }
-    let hash = job.check(job.projection.blob(node))?.ok_or(Errno::EACCES)?;
-    let file = File::from(call.open_blob(&hash, attr.size, nix::fcntl::OFlag::O_RDONLY)?);
+    let fd = match job.check(job.projection.content(node))?.ok_or(Errno::EACCES)? {
+        Content::Blob(hash, size) => call.open_blob(&hash, size, OFlag::O_RDONLY)?,
+        Content::Upper => files::open(files::overlay(call, node)?, node.node, OFlag::O_RDONLY)?,
+    };
     job.counters.content(node, attr.size);
-    Ok(file)
+    Ok(File::from(fd))
 }
 
 /// The shared twin of a projected program interpreter: the kernel opens it by its path.
 fn interpreter_twin(call: &Call<'_>, node: NodeRef) -> Result<PathBuf, Errno> {
+    let job = call.job;
     let file = open_program(call, node)?;
-    let hash = call.job.check(call.job.projection.blob(node))?.ok_or(Errno::EIO)?;
-    call.job.check(
-        call.job
-            .twins
-            .shared(&hash.to_string(), &file, None)
-            .map_err(|e| format!("runnable copy of {hash}: {e}")),
-    )
+    let twin = match job.check(job.projection.content(node))?.ok_or(Errno::EIO)? {
+        Content::Blob(hash, _) => job.twins.shared(&hash.to_string(), &file, None),
+        Content::Upper => run_as(call, node, b"interpreter"),
+    };
+    job.check(twin.map_err(|e| format!("runnable copy of an interpreter: {e}")))
+}
+
+/// The path under which a changed file is run by this name: it is no copy.
+fn run_as(call: &Call<'_>, node: NodeRef, called: &[u8]) -> std::io::Result<PathBuf> {
+    let overlay = call.job.overlay(node).ok_or(std::io::ErrorKind::NotFound)?;
+    overlay.upper().run_as(node.node, OsStr::from_bytes(called))
 }
 
 /// The file that the task will execute.
@@ -258,17 +270,26 @@ fn finish(
             .and_then(|key| job.twins.shared(&key, &file, interpreter))
             .inspect(|twin| job.twins.stands_for(twin, path)),
         Link::Node(node) => {
-            let hash = job.check(job.projection.blob(*node))?.ok_or(Errno::EIO)?;
             let base = called.rsplit(|&b| b == b'/').next().unwrap_or(b"program");
-            job.twins
-                .shared(&hash.to_string(), &file, interpreter)
-                .and_then(|shared| job.twins.link(job, *node, base, &shared))
+            match job.check(job.projection.content(*node))?.ok_or(Errno::EIO)? {
+                Content::Blob(hash, _) => job
+                    .twins
+                    .shared(&hash.to_string(), &file, interpreter)
+                    .and_then(|shared| job.twins.link(job, *node, base, &shared)),
+                Content::Upper if interpreter.is_none() => run_as(call, *node, base),
+                Content::Upper => {
+                    let own = PathBuf::from(OsStr::from_bytes(&job.path(*node)));
+                    key_of_real(&file)
+                        .and_then(|key| job.twins.shared(&key, &file, interpreter))
+                        .inspect(|twin| job.twins.stands_for(twin, &own))
+                }
+            }
         }
     };
     let path = job.check(
         made.map_err(|e| format!("runnable copy of {}: {e}", String::from_utf8_lossy(called))),
     )?;
     let handed = job.handed.as_ref().ok_or(Errno::EIO)?;
-    let opened = handed.open(&path, nix::fcntl::OFlag::O_RDONLY);
+    let opened = handed.open(&path, OFlag::O_RDONLY);
     job.check(opened.map(File::from).map_err(|e| format!("open {}: {e}", path.display())))
 }

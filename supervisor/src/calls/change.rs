@@ -1,16 +1,14 @@
 //! truncate, chmod, chown, utimes, setxattr and their like: changing what a name stands for.
 
 use super::arguments::{self, Arguments};
-use super::{Call, Empty, Verdict};
+use super::{Call, DONE, Empty, Verdict};
 use crate::access;
-use crate::listener::Answer;
 use crate::resolve::{AT_FDCWD, Found};
-use crate::table::{At, Follow};
-use vrift_policy::{Errno, Operation, Outcome};
-use vrift_projection::NodeRef;
-
-/// The call has nothing to do.
-const DONE: Verdict = Verdict::Answer(Answer::Value(0));
+use crate::table::{At, Follow, IOCTLS, REFUSED_IOCTLS};
+use crate::writable::{attributes, files};
+use vrift_policy::{Errno, Operation, Outcome, Target};
+use vrift_projection::overlay::For;
+use vrift_projection::{Kind, NodeRef};
 
 /// By path; an empty or null path may mean the descriptor.
 pub fn by_path(
@@ -49,7 +47,7 @@ pub fn by_path(
         Found::Kernel(_) | Found::Magic(_) => Ok(Verdict::CONTINUE),
         Found::Foreign(path) => Ok(Verdict::Redirect(vec![(at.path, path)])),
         Found::Missing { .. } => Err(Errno::ENOENT),
-        Found::Node(node) => refuse(call, node, op, arguments),
+        Found::Node(node) => change(call, (node, Some(at)), op, arguments),
     }
 }
 
@@ -66,7 +64,7 @@ pub fn by_descriptor(call: &Call<'_>, op: Operation) -> Result<Verdict, Errno> {
         Some(node) => {
             let arguments = arguments::before_changing(call, NUMBER, op, None)?;
             call.must_be_opened(call.caller.int(0))?;
-            refuse(call, node, op, arguments)
+            by_open_file(call, call.caller.int(0), node, op, arguments)
         }
         None => Ok(Verdict::CONTINUE),
     }
@@ -79,14 +77,29 @@ fn by_number(
     arguments: Arguments,
 ) -> Result<Verdict, Errno> {
     match call.changeable_descriptor(fd)? {
-        Some(node) => refuse(call, node, op, arguments),
+        Some(node) => by_open_file(call, fd, node, op, arguments),
         None => Ok(Verdict::CONTINUE),
     }
 }
 
-fn refuse(
+/// What stands behind a descriptor: where that is the changed file itself, the kernel changes it.
+fn by_open_file(
     call: &Call<'_>,
+    fd: i32,
     node: NodeRef,
+    op: Operation,
+    arguments: Arguments,
+) -> Result<Verdict, Errno> {
+    if fd != AT_FDCWD && call.is_upper_file(fd, node) {
+        files::copy_up(call, node, For::Writing)?;
+        return Ok(Verdict::CONTINUE);
+    }
+    change(call, (node, None), op, arguments)
+}
+
+fn change(
+    call: &Call<'_>,
+    (node, at): (NodeRef, Option<At>),
     op: Operation,
     arguments: Arguments,
 ) -> Result<Verdict, Errno> {
@@ -94,14 +107,30 @@ fn refuse(
         return Err(e);
     }
     let target = call.job.target(node)?;
+    // vfs_truncate in fs/open.c looks at the type first, then at the rights.
+    let special = target == Target::File && call.job.attr(node)?.kind != Kind::File;
+    if op == Operation::Truncate && special {
+        return Err(Errno::EINVAL);
+    }
     if op.permission_first(target).is_some()
         && !access::may(call.job, call.caller, &call.job.attr(node)?, access::WRITE)
     {
         return Err(Errno::EACCES);
     }
     match call.job.decide(op, node)? {
-        // Nothing that changes an inode is ever served from a store.
-        Outcome::Serve => Err(Errno::EROFS),
+        Outcome::Serve => attributes::change(call, node, op, at).map(|()| DONE),
         Outcome::Refuse(e) => Err(call.job.refused(call.row.name, e, call.job.path(node))),
     }
+}
+
+/// Answers ioctl(fd, request, …). A container's filter asks for more requests than are of interest.
+pub fn by_request(call: &Call<'_>) -> Result<Verdict, Errno> {
+    let request = call.caller.int(1).cast_unsigned();
+    if REFUSED_IOCTLS.contains(&request) {
+        return Err(Errno::EPERM);
+    }
+    if !IOCTLS.iter().any(|(known, _)| *known == request) {
+        return Ok(Verdict::CONTINUE);
+    }
+    by_descriptor(call, Operation::SetFlags)
 }

@@ -7,9 +7,9 @@
 
 use super::Call;
 use crate::caller::job_errno;
-use crate::held::{Attached, Held, HoldError};
 use crate::job::Spot;
 use crate::listener::{Answer, Pending};
+use crate::rewrite;
 use crate::sys::proc::PathBuffer;
 use crate::sys::process::{descriptor_of_task, getdents64};
 use crate::table::Arch;
@@ -21,9 +21,8 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, PoisonError};
-use vrift_policy::Errno;
-use vrift_projection::NodeRef;
-use vrift_store::NodeKind;
+use vrift_policy::{Errno, Spoken};
+use vrift_projection::{Kind, NodeRef};
 
 /// The most that one answer carries; a caller with a larger buffer asks again.
 const BATCH: usize = 256 * 1024;
@@ -39,6 +38,19 @@ struct Listing {
 }
 
 impl Listing {
+    /// Who watches the directory gets to see that it was read; the stream stays where it is.
+    fn show(&self) -> Result<(), Errno> {
+        let position = lseek(&self.stream, 0, Whence::SeekCur).map_err(job_errno)?;
+        lseek(&self.stream, 0, Whence::SeekSet).map_err(job_errno)?;
+        // However little of it has room.
+        let read = getdents64(self.stream.as_fd(), &mut [0; 64]);
+        lseek(&self.stream, position, Whence::SeekSet).map_err(job_errno)?;
+        match read {
+            Ok(_) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => Ok(()),
+            Err(e) => Err(job_errno(e)),
+        }
+    }
+
     /// The stream goes back, as if nobody had read.
     fn undo(&self) {
         if let Err(e) = lseek(&self.stream, self.start, Whence::SeekSet) {
@@ -59,34 +71,23 @@ pub fn handle(call: &Call<'_>, legacy: bool, pending: Pending<'_>) {
         Ok(None) => return pending.answer(&Answer::Continue),
         Err(e) => return pending.answer(&Answer::Fail(e)),
     };
-    let length = i64::try_from(listing.bytes.len()).map_err(|_| Errno::EINVAL);
-    let written = call.caller.write(call.caller.arg(1), &listing.bytes).and(length);
-    let taken = match written {
-        Ok(length) if alone.is_some() => answer_held(call, length, pending),
-        Ok(length) => pending.answer_taken(&Answer::Value(length)),
-        Err(e) => {
-            pending.answer(&Answer::Fail(e));
-            false
-        }
-    };
-    if !taken {
+    // At most BATCH.
+    let length = i64::try_from(listing.bytes.len()).unwrap_or(i64::MAX);
+    if let Err(e) = call.caller.write(call.caller.arg(1), &listing.bytes) {
+        // Before the task goes on: from then on it may have moved the stream itself.
+        listing.undo();
+        drop(listing);
+        return pending.answer(&Answer::Fail(e));
+    }
+    if alone.is_none() {
+        // Only the task's end keeps it from going on; its descriptor is the only one then.
+        drop(listing);
+        return pending.answer(&Answer::Value(length));
+    }
+    if !rewrite::answer_written(call, length, pending) {
         listing.undo();
     }
     drop(alone);
-}
-
-/// Gives a task that a signal may interrupt its answer while it is held: the kernel may take an
-/// answer and send the task back to its call all the same.
-fn answer_held(call: &Call<'_>, length: i64, pending: Pending<'_>) -> bool {
-    match Attached::if_possible(call.caller.tid, &pending) {
-        Ok(attached) => {
-            let held = Held::stop(attached, call.caller.arch, pending);
-            held.and_then(|held| held.finish(length)).is_ok()
-        }
-        // Traced by somebody else: then the plain way is the better one.
-        Err(HoldError::Refused { .. }) => pending.answer_taken(&Answer::Value(length)),
-        Err(_) => false,
-    }
 }
 
 /// What the call lists; None where the kernel says it.
@@ -103,17 +104,32 @@ fn list(call: &Call<'_>, legacy: bool) -> Result<Option<Listing>, Errno> {
     match call.job.spot(call.caller, text, Some(fd))? {
         Spot::Node(node) => {
             call.must_be_opened(fd)?;
-            if call.job.attr(node)?.kind != NodeKind::Directory {
+            if call.job.check(call.job.projection.kind(node))? != Kind::Directory {
                 return Err(Errno::ENOTDIR);
             }
-            projected(call, fd, node, Records::new(form, count)).map(Some)
+            // One that was removed (iterate_dir() of fs/readdir.c).
+            if call.job.projection.is_gone(node) {
+                return Err(Errno::ENOENT);
+            }
+            let listing = projected(call, fd, node, Records::new(form, count))?;
+            if call.job.mirrored(text).is_some() {
+                listing.show()?;
+            }
+            Ok(Some(listing))
         }
         Spot::Real => {
             let (added, removed) = differences(call, text)?;
-            if added.is_empty() && removed.is_empty() {
+            let spoken = || call.job.rules.spoken_in(text);
+            let hides = call.job.rules.hide()
+                && !matches!(spoken(), Spoken::Alike)
+                && spoken() != Spoken::Names(Vec::new());
+            if added.is_empty() && removed.is_empty() && !hides {
                 return Ok(None);
             }
-            real(call, fd, count, form, &added, &removed).map(Some)
+            let left_out = |name: &[u8]| {
+                removed.contains(name) || hides && call.job.hidden_by_rule(text, name)
+            };
+            real(call, fd, count, form, &added, &left_out).map(Some)
         }
         _ => Ok(None),
     }
@@ -131,15 +147,17 @@ fn projected(
     let start = lseek(&stream, 0, Whence::SeekCur).map_err(job_errno)?;
     let from = u64::try_from(start).map_err(|_| Errno::EINVAL)?;
     let mut position = from;
-    for entry in call.job.check(call.job.projection.entries(node, from))? {
-        let entry = call.job.check(entry)?;
-        if !records.push(entry.ino, entry.next, kind_type(entry.kind), entry.name) {
-            if records.bytes.is_empty() {
-                return Err(Errno::EINVAL);
-            }
-            break;
+    let mut full = false;
+    let listed = call.job.projection.list(node, from, |entry| {
+        full = !records.push(entry.ino, entry.next, entry.kind.d_type(), entry.name);
+        if !full {
+            position = entry.next;
         }
-        position = entry.next;
+        !full
+    });
+    call.job.check(listed)?;
+    if full && records.bytes.is_empty() {
+        return Err(Errno::EINVAL);
     }
     if position != from {
         let position = i64::try_from(position).map_err(|_| Errno::EOVERFLOW)?;
@@ -176,7 +194,7 @@ fn real(
     count: usize,
     form: Form,
     added: &[Added],
-    removed: &HashSet<Vec<u8>>,
+    left_out: &dyn Fn(&[u8]) -> bool,
 ) -> Result<Listing, Errno> {
     let stream = descriptor_of_task(call.caller.tid, fd)
         .map_err(call.job.errno("listing of a directory"))?;
@@ -199,7 +217,7 @@ fn real(
         for entry in Parsed::all(&batch[..n]) {
             position = entry.off;
             let over = placed.iter().find(|a| a.name == entry.name);
-            if over.is_none() && removed.contains(entry.name) {
+            if over.is_none() && left_out(entry.name) {
                 continue;
             }
             let (ino, kind) = over.map_or((entry.ino, entry.kind), |a| (a.ino, libc::DT_DIR));
@@ -218,14 +236,6 @@ fn real(
         if n == 0 || !records.bytes.is_empty() {
             return Ok(Listing { bytes: records.bytes, stream, start });
         }
-    }
-}
-
-fn kind_type(kind: NodeKind) -> u8 {
-    match kind {
-        NodeKind::File => libc::DT_REG,
-        NodeKind::Directory => libc::DT_DIR,
-        NodeKind::Symlink => libc::DT_LNK,
     }
 }
 

@@ -20,9 +20,6 @@ use vrift_policy::Errno;
 
 /// Answers execve and, with `at`, execveat.
 pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
-    if at && call.job.expected(call.caller.tid, call.caller.arg(0)) {
-        return pending.answer(&Answer::Continue);
-    }
     let plan = match plan(call, at) {
         Ok(Some(plan)) => plan,
         Ok(None) => return pending.answer(&Answer::Continue),
@@ -133,7 +130,8 @@ fn exec(
     let (argv, envp) = (call.caller.args[first + 1], call.caller.args[first + 2]);
     // A 32-bit argument has no upper half to be marked in: that call is asked for again, by
     // another receiver, who is told beforehand.
-    let mark = if call.caller.arch == Arch::NATIVE {
+    // So is every call in a container, whose filter knows of no mark.
+    let mark = if call.caller.arch == Arch::NATIVE && call.job.container.is_none() {
         u64::from(call.job.exec_cookie) << 32
     } else {
         call.job.expect(call.caller.tid, fd);

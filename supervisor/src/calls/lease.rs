@@ -4,9 +4,9 @@
 use super::{Call, Verdict};
 use vrift_policy::Errno;
 
-/// Answers `fcntl(fd, F_SETLEASE, type)`; the filter asks for no other command.
+/// Answers `fcntl(fd, F_SETLEASE, type)`; of other commands only a container's filter asks.
 pub fn handle(call: &Call<'_>) -> Result<Verdict, Errno> {
-    if call.caller.int(2) != libc::F_WRLCK {
+    if call.caller.int(1) != libc::F_SETLEASE || call.caller.int(2) != libc::F_WRLCK {
         return Ok(Verdict::CONTINUE);
     }
     match call.changeable_number(call.caller.int(0))? {

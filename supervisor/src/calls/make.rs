@@ -1,9 +1,10 @@
 //! mkdir, mknod, symlink: making a new name.
 
-use super::{Call, Verdict, arguments};
+use super::{Call, DONE, Verdict, arguments};
 use crate::resolve::holder::{Held, Holder, Last};
 use crate::resolve::{Found, RealPlace, real_dirs::Known};
 use crate::table::At;
+use crate::writable::names;
 use vrift_policy::{Errno, Operation, Outcome, Target, decide};
 use vrift_projection::NodeRef;
 
@@ -26,7 +27,7 @@ pub fn handle(call: &Call<'_>, at: At, op: Operation) -> Result<Verdict, Errno> 
             if let Holder::Node(parent) = held.holder {
                 let (target, node) = new_name(call, &held, parent, op == Operation::MakeDirectory)?;
                 return match decide(op, job.mode(parent), target) {
-                    Outcome::Serve => Err(Errno::EROFS),
+                    Outcome::Serve => names::make(call, op, parent, &held.name).map(|()| DONE),
                     Outcome::Refuse(e) => Err(job.refused(call.row.name, e, job.path(node))),
                 };
             }

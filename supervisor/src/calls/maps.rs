@@ -61,14 +61,29 @@ pub fn snapshot(call: &Call<'_>, path: &[u8]) -> Result<Option<OwnedFd>, Errno> 
     Ok(Some(file.into()))
 }
 
+/// What comes after the path of a file that has no name any more.
+const DELETED: &[u8] = b" (deleted)";
+
+/// The inode number that a line of maps or smaps says before the path.
+fn inode(before: &[u8]) -> Option<u64> {
+    std::str::from_utf8(before).ok()?.split_ascii_whitespace().nth(4)?.parse().ok()
+}
+
 /// The line with a projected path, if it holds one of ours.
 fn renamed(call: &Call<'_>, line: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
     let Some(start) = line.iter().position(|&b| b == b'/') else { return Ok(None) };
     let end = line.iter().position(|&b| b == b'\n').unwrap_or(line.len());
-    // numa_maps has more words behind the path; none of our own paths has a blank in it.
     let path = &line[start..end];
-    let path = path.split(|&b| b == b' ').next().unwrap_or(path);
     let job = call.job;
+    // The names in a mirror are the job's: what is mapped is told by the inode before the path.
+    if let Some((upper, _)) = job.mirrored(path)
+        && let Some(node) = inode(&line[..start]).and_then(|ino| job.node_in_mirror(upper, ino))
+    {
+        let deleted: &[u8] = if path.ends_with(DELETED) { DELETED } else { b"" };
+        return Ok(Some([&line[..start], &job.path(node), deleted, &line[end..]].concat()));
+    }
+    // numa_maps has more words behind the path; none of our other paths has a blank in it.
+    let path = path.split(|&b| b == b' ').next().unwrap_or(path);
     let name = match job.spot(call.caller, path, None)? {
         Spot::Node(node) => job.path(node),
         Spot::Hidden => match job.twins.real_of(path) {

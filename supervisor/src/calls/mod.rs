@@ -2,17 +2,21 @@
 //! anything but the kernel, and never touches what the caller may not.
 
 mod access;
-mod arguments;
+pub mod arguments;
+mod asked;
 mod chain;
 mod change;
 mod chdir;
 mod cwd;
 mod dir;
 mod exec;
+mod gate;
 mod lease;
 mod link;
+mod lock;
 mod make;
 mod maps;
+mod observe;
 mod open;
 mod open_flags;
 mod process;
@@ -33,11 +37,11 @@ use crate::resolve::holder::{self, Held};
 use crate::resolve::{AT_FDCWD, Found, RealPlace, resolve};
 use crate::rewrite;
 use crate::sys::proc::PathBuffer;
-use crate::table::{At, Follow, Handler, Row};
+use crate::table::{At, Follow, Handler, OpenForm, Row};
 use nix::fcntl::OFlag;
 use std::os::fd::OwnedFd;
 use vrift_policy::Errno;
-use vrift_projection::NodeRef;
+use vrift_projection::{Attr, Kind, NodeRef};
 use vrift_store::Hash;
 
 /// `AT_SYMLINK_NOFOLLOW`.
@@ -66,7 +70,13 @@ pub enum Verdict {
     /// The kernel has to do it, on other paths than the caller's string says: the path arguments
     /// (by index) and the real paths that they name.
     Redirect(Vec<(u8, Vec<u8>)>),
+    /// The task has to do it, on the file of the upper directory that a node of a writable mount
+    /// has: the argument that names it, and the node.
+    OnUpper(u8, NodeRef),
 }
+
+/// The call has done what it was for.
+pub const DONE: Verdict = Verdict::Answer(Answer::Value(0));
 
 impl Verdict {
     /// The call goes on in the kernel.
@@ -97,11 +107,36 @@ impl From<Errno> for Verdict {
     }
 }
 
-/// Answers one notification.
+/// Answers one notification, and records it where a trace is asked for.
 pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
+    match &call.job.recorder {
+        None => answer(call, pending),
+        Some(recorder) => recorder.record(call, asked::asked(call), || answer(call, pending)),
+    }
+}
+
+fn answer(call: &Call<'_>, pending: Pending<'_>) {
     use Handler as H;
-    if call.job.projection.mounts().is_empty() {
+    let (mounts, rules) = (call.job.projection.mounts(), &call.job.rules);
+    if mounts.is_empty() && rules.is_empty() {
         // Nothing is projected: the call is only counted.
+        match &call.job.recorder {
+            Some(recorder) => observe::observe(call, recorder),
+            None => count(call),
+        }
+        return pending.answer(&Answer::Continue);
+    }
+    // What a task calls because the supervisor made it.
+    let mine = |i| call.job.expected(call.caller.tid, call.caller.arg(i));
+    if mine(0) || mine(1) {
+        return pending.answer(&Answer::Continue);
+    }
+    if !rules.is_empty()
+        && let Err(e) = gate::pass(call)
+    {
+        return pending.answer(&Answer::Fail(e));
+    }
+    if mounts.is_empty() && !gate::needs_handler(call) {
         count(call);
         return pending.answer(&Answer::Continue);
     }
@@ -134,13 +169,15 @@ pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
             change::by_path(call, at, op, follow, empty, null_is_fd)
         }
         H::FdChange(op) => change::by_descriptor(call, op),
-        H::Ioctl => change::by_descriptor(call, vrift_policy::Operation::SetFlags),
+        H::Ioctl => change::by_request(call),
         H::Socket(op) => socket::handle(call, op),
         H::SocketCall => socket::multiplexed(call),
+        H::SocketName => socket::name(call),
         H::Watch => watch::handle(call),
         H::Lacking { at, follow, errno } => lacking(call, at, follow, errno),
         H::Process { pid, act } => process::handle(call, pid, act),
         H::Lease => lease::handle(call),
+        H::Flock => return lock::handle(call, pending),
         H::Deny(errno, path) => Err(deny(call, errno, path)),
         H::Unshare => {
             call.job.users.expect_foreign();
@@ -150,10 +187,24 @@ pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
         // Decided in the filter.
         H::PrCtl => Ok(Verdict::CONTINUE),
     };
-    match verdict.unwrap_or_else(Verdict::from) {
+    conclude(call, pending, verdict.unwrap_or_else(Verdict::from));
+}
+
+/// Does what a handler came to.
+fn conclude(call: &Call<'_>, pending: Pending<'_>, verdict: Verdict) {
+    match verdict {
+        Verdict::Answer(Answer::Value(value)) if !call.caller.late.borrow().is_empty() => {
+            rewrite::answer_written(call, value, pending);
+        }
         Verdict::Answer(answer) => pending.answer(&answer),
         Verdict::Redirect(paths) => rewrite::redirect(call, pending, &paths),
+        Verdict::OnUpper(argument, node) => rewrite::on_upper(call, pending, argument, node),
     }
+}
+
+/// The flags that a call of the open family gives.
+pub fn open_request(call: &Call<'_>, form: OpenForm) -> OFlag {
+    open_flags::request(call, form).flags
 }
 
 /// Notes why a call that would change what paths mean is refused.
@@ -163,16 +214,19 @@ fn deny(call: &Call<'_>, errno: Errno, path: u8) -> Errno {
         Some(&address) => call.caller.read_path(address, &mut buf).unwrap_or_default(),
         None => b"",
     };
+    let why = "in a job with mounts or rules paths keep their meaning";
+    crate::trace::current::refused(path, Some(why), None);
     call.job.counters.refuse(crate::counters::Refusal {
         call: call.row.name,
         errno,
         path: path.to_vec(),
-        why: Some("in a job with mounts paths keep their meaning"),
+        why: Some(why.into()),
+        rule: None,
     });
     errno
 }
 
-/// Counts a call of a job without mounts.
+/// Counts a call of a job without mounts and trace.
 fn count(call: &Call<'_>) {
     let counters = &call.job.counters;
     let counter = match call.row.handler {
@@ -246,7 +300,7 @@ impl Call<'_> {
     }
 
     /// Who holds the name that a path argument ends in.
-    fn held(&self, at: At) -> Result<Held, Errno> {
+    pub fn held(&self, at: At) -> Result<Held, Errno> {
         let mut buf = [0u8; PATH_MAX];
         let path = self.caller.read_path(self.caller.arg(at.path), &mut buf)?;
         holder::held(self.job, self.caller, self.dirfd(at), path)
@@ -329,6 +383,30 @@ impl Call<'_> {
         }
     }
 
+    /// Is the caller's descriptor `fd`, which stands for `node`, one of the changed file itself?
+    fn is_upper_file(&self, fd: i32, node: NodeRef) -> bool {
+        let mut buf: PathBuffer = [0; 4096];
+        let Ok(text) = self.caller.descriptor(fd, &mut buf) else { return false };
+        let upper = self.job.uppers.iter().find(|upper| upper.mount == node.mount);
+        upper.is_some_and(|upper| {
+            let file = || self.job.projection.kind(node).is_ok_and(|kind| kind != Kind::Directory);
+            text.strip_prefix(upper.root.as_slice()).is_some_and(|rest| rest.starts_with(b"/f/"))
+                || (upper.in_mirror(text).is_some() && file())
+        })
+    }
+
+    /// A node's metadata, by the descriptor of it that the caller has: of a file without a name it
+    /// is all there is.
+    fn attr_of_descriptor(&self, fd: i32, node: NodeRef) -> Result<Attr, Errno> {
+        let job = self.job;
+        if !job.projection.is_gone(node) || !self.is_upper_file(fd, node) {
+            return job.attr(node);
+        }
+        let link = format!("/proc/{}/fd/{fd}", self.caller.tid);
+        let stat = rustix::fs::stat(link.as_str()).map_err(crate::writable::files::errno)?;
+        job.check(job.projection.attr_of_open(node, &stat))
+    }
+
     fn spot_of_descriptor(&self, fd: i32) -> Result<Spot, Errno> {
         let mut buf: PathBuffer = [0; 4096];
         let text = if fd == AT_FDCWD {
@@ -338,7 +416,7 @@ impl Call<'_> {
         };
         // A descriptor that is not open: the kernel says so.
         let Ok(text) = text else { return Ok(Spot::Nowhere) };
-        self.job.spot(self.caller, text, (fd != AT_FDCWD).then_some(fd))
+        self.job.spot(self.caller, text, Some(fd))
     }
 }
 

@@ -12,6 +12,8 @@ pub struct Request {
     pub at: At,
     /// Its flags, without those that `O_PATH` makes the kernel forget.
     pub flags: OFlag,
+    /// The mode of a file that it makes.
+    pub mode: u32,
     /// `RESOLVE_*` of openat2.
     pub resolve: u64,
     /// What the kernel says of all this whatever the path is.
@@ -28,27 +30,34 @@ const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 pub fn request(call: &Call<'_>, form: OpenForm) -> Request {
     let caller = call.caller;
     match form {
-        OpenForm::Open => plain(At { dirfd: None, path: 0 }, caller.int(1)),
+        OpenForm::Open => plain(At { dirfd: None, path: 0 }, caller.int(1), caller.int(2)),
         OpenForm::Creat => {
-            plain(At { dirfd: None, path: 0 }, libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC)
+            let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+            plain(At { dirfd: None, path: 0 }, flags, caller.int(1))
         }
-        OpenForm::OpenAt => plain(At { dirfd: Some(0), path: 1 }, caller.int(2)),
+        OpenForm::OpenAt => plain(At { dirfd: Some(0), path: 1 }, caller.int(2), caller.int(3)),
         OpenForm::OpenAt2 => {
             let at = At { dirfd: Some(0), path: 1 };
             match extended(call) {
-                Ok((flags, resolve)) => {
-                    Request { at, flags: OFlag::from_bits_retain(flags), resolve, invalid: None }
+                Ok((flags, mode, resolve)) => {
+                    let flags = OFlag::from_bits_retain(flags);
+                    Request { at, flags, mode, resolve, invalid: None }
                 }
-                Err(e) => Request { at, flags: OFlag::empty(), resolve: 0, invalid: Some(e) },
+                Err(e) => {
+                    let flags = OFlag::empty();
+                    Request { at, flags, mode: 0, resolve: 0, invalid: Some(e) }
+                }
             }
         }
     }
 }
 
-fn plain(at: At, flags: i32) -> Request {
+fn plain(at: At, flags: i32, mode: i32) -> Request {
     // "O_PATH beats everything else."
     let flags = if flags & libc::O_PATH != 0 { flags & PATH_FLAGS } else { flags };
-    Request { at, flags: OFlag::from_bits_retain(flags), resolve: 0, invalid: refused(flags) }
+    let invalid = refused(flags);
+    let flags = OFlag::from_bits_retain(flags);
+    Request { at, flags, mode: mode.cast_unsigned() & 0o7777, resolve: 0, invalid }
 }
 
 /// What is refused of every form.
@@ -61,7 +70,7 @@ fn refused(flags: i32) -> Option<Errno> {
 }
 
 /// openat2's `struct open_how`: flags, mode, resolve, and whatever a later kernel may add.
-fn extended(call: &Call<'_>) -> Result<(i32, u64), Errno> {
+fn extended(call: &Call<'_>) -> Result<(i32, u32, u64), Errno> {
     const SIZE: u64 = 24;
     const PAGE: u64 = 4096;
     const RESOLVE: u64 = 0x3f;
@@ -121,7 +130,7 @@ fn extended(call: &Call<'_>) -> Result<(i32, u64), Errno> {
     if resolve & CACHED != 0 && (makes || flags & libc::O_TRUNC != 0) {
         return Err(Errno::EAGAIN);
     }
-    Ok((flags, resolve))
+    Ok((flags, u32::try_from(mode & 0o7777).unwrap_or(0), resolve))
 }
 
 /// `O_LARGEFILE` as the kernel numbers it; libc says 0 where it is always set.

@@ -36,7 +36,7 @@ pub fn handle(call: &Call<'_>, at: At) -> Result<Verdict, Errno> {
             Outcome::Refuse(e) => Err(e),
             Outcome::Serve => {
                 let target = job.check(job.projection.link_target(node))?;
-                give(call, at, target)
+                give(call, at, &target)
             }
         },
         Found::Magic(path) => {
@@ -47,7 +47,13 @@ pub fn handle(call: &Call<'_>, at: At) -> Result<Verdict, Errno> {
                 None => (call.caller.tid, None),
             };
             match job.spot_of_task(tid, text, fd)? {
-                Spot::Node(node) => give(call, at, &job.path(node)),
+                Spot::Node(node) => {
+                    let mut path = job.path(node);
+                    if job.projection.is_nameless(node) {
+                        path.extend_from_slice(b" (deleted)");
+                    }
+                    give(call, at, &path)
+                }
                 Spot::Hidden => match job.twins.real_of(text) {
                     Some(real) => give(call, at, real.as_os_str().as_bytes()),
                     None => Err(Errno::ENOENT),

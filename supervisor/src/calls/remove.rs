@@ -1,10 +1,11 @@
 //! unlink, rmdir, unlinkat.
 
-use super::{Call, Verdict};
+use super::{Call, DONE, Verdict};
 use crate::resolve::holder::{Holder, Last, must_be_directory};
 use crate::resolve::{Found, RealPlace};
 use crate::table::At;
-use vrift_policy::{Errno, Operation, Outcome, Target, decide};
+use crate::writable::names;
+use vrift_policy::{Errno, Mode, Operation, Outcome, Target, decide};
 
 const AT_REMOVEDIR: i32 = libc::AT_REMOVEDIR;
 
@@ -36,6 +37,9 @@ pub fn handle(call: &Call<'_>, at: At, op: Operation, flags: Option<u8>) -> Resu
             }
             last_component(held.last, op)?;
             if let Holder::Node(parent) = held.holder {
+                if job.mode(parent) == Mode::Overlay {
+                    return names::remove(call, op, parent, &held).map(|()| DONE);
+                }
                 // The name itself is not looked at before the answer.
                 let target = match job.projection.lookup(parent, &held.name) {
                     Ok(Some(node)) => job.target(node)?,
@@ -81,7 +85,7 @@ fn above_mount_point(call: &Call<'_>, at: At, op: Operation) -> Result<(), Errno
     if !held.may_change(job, call.caller) {
         return Err(Errno::EACCES);
     }
-    match decide(op, vrift_policy::Mode::ReadOnly, Target::MountPoint) {
+    match decide(op, Mode::ReadOnly, Target::MountPoint) {
         Outcome::Serve => Ok(()),
         Outcome::Refuse(e) => Err(job.refused(call.row.name, e, path)),
     }

@@ -1,10 +1,10 @@
 //! rename, renameat, renameat2: across the edge EXDEV, inside EROFS.
 
-use super::{Call, Verdict, make::note_link};
-use crate::listener::Answer;
+use super::{Call, DONE, Verdict, make::note_link};
 use crate::resolve::holder::{Held, Holder, Last, mount_id, must_be_directory};
 use crate::resolve::{Found, NAME_MAX, RealPlace};
 use crate::table::At;
+use crate::writable::names;
 use nix::sys::stat::{SFlag, lstat};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -39,9 +39,12 @@ pub fn handle(call: &Call<'_>, old: At, new: At, flags: Option<u8>) -> Result<Ve
         };
         return Err(call.job.refused(call.row.name, e, path));
     }
+    if let (Holder::Node(old_dir), Holder::Node(new_dir)) = (&a.holder, &b.holder) {
+        return names::rename(call, (*old_dir, &a), (*new_dir, &b), flags).map(|()| DONE);
+    }
     if is_same(&a, &b) && a.mount_point(call.job).is_some() {
         // Nothing is done, even to a mount point.
-        return Ok(Verdict::Answer(Answer::Value(0)));
+        return Ok(DONE);
     }
     // Real on both sides, and seldom come here: what is known of real directories starts anew.
     call.job.real_dirs.clear();
@@ -57,7 +60,7 @@ fn holds(call: &Call<'_>, at: At, place: &RealPlace) -> bool {
 }
 
 /// Both names are the kernel's: what changes with them in what is known of real directories.
-fn notice(call: &Call<'_>, (old, a): (At, &RealPlace), (new, b): (At, &RealPlace)) {
+pub fn notice(call: &Call<'_>, (old, a): (At, &RealPlace), (new, b): (At, &RealPlace)) {
     note_link(call, old, a);
     note_link(call, new, b);
     if is_directory(call, old, a) {
@@ -97,7 +100,11 @@ fn answer(
         return Ok(decided);
     }
     let side = |held: &Held| match held.holder {
-        Holder::Node(node) => Side::Projected { mount: node.mount, target: Target::Missing },
+        Holder::Node(node) => Side::Projected {
+            mount: node.mount,
+            mode: call.job.mode(node),
+            target: Target::Missing,
+        },
         Holder::Real { .. } => Side::Real(Target::Missing),
     };
     let decided = decide_rename(side(from), side(to), flags);

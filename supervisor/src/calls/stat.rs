@@ -7,7 +7,7 @@ use crate::stat_layout;
 use crate::table::{Arch, At, Follow, StatLayout};
 use std::sync::atomic::Ordering::Relaxed;
 use vrift_policy::Errno;
-use vrift_projection::NodeRef;
+use vrift_projection::{Attr, NodeRef};
 
 /// By path, or by descriptor where the path may be empty.
 pub fn by_path(
@@ -26,7 +26,10 @@ pub fn by_path(
         call.find_or_empty(at, call.follows(follow), Empty::flag(flags, Empty::OrNull))?
     else {
         return match call.node_of_descriptor(call.dirfd(at))? {
-            Some(node) => give(call, node, buf, layout),
+            Some(node) => {
+                let attr = call.attr_of_descriptor(call.dirfd(at), node)?;
+                give(call, node, &attr, buf, layout)
+            }
             None => Ok(Verdict::CONTINUE),
         };
     };
@@ -38,7 +41,7 @@ pub fn by_path(
             call.job.counters.missing.fetch_add(1, Relaxed);
             Err(Errno::ENOENT)
         }
-        Found::Node(node) => give(call, node, buf, layout),
+        Found::Node(node) => give(call, node, &call.job.attr(node)?, buf, layout),
     }
 }
 
@@ -58,29 +61,38 @@ fn valid(call: &Call<'_>, at: At, flags: i32, layout: StatLayout) -> bool {
 /// fstat(fd, buf).
 pub fn by_descriptor(call: &Call<'_>, layout: StatLayout) -> Result<Verdict, Errno> {
     match call.node_of_number()? {
-        Some(node) => give(call, node, 1, layout),
+        Some(node) => {
+            let attr = call.attr_of_descriptor(call.caller.int(0), node)?;
+            give(call, node, &attr, 1, layout)
+        }
         None => Ok(Verdict::CONTINUE),
     }
 }
 
-fn give(call: &Call<'_>, node: NodeRef, buf: u8, layout: StatLayout) -> Result<Verdict, Errno> {
-    let attr = call.job.attr(node)?;
+fn give(
+    call: &Call<'_>,
+    node: NodeRef,
+    attr: &Attr,
+    buf: u8,
+    layout: StatLayout,
+) -> Result<Verdict, Errno> {
     let address = call.caller.arg(buf);
-    let (uid, gid) = call.job.users.shown(call.caller, call.job.uid, call.job.gid);
+    let (uid, gid) = call.job.owner(attr);
+    let (uid, gid) = call.job.users.shown(call.caller, uid, gid);
     match layout {
         StatLayout::Narrow => return Err(Errno::EOVERFLOW),
         // i386's own `struct stat` is the narrow one.
         StatLayout::Native if call.caller.arch == Arch::I386 => return Err(Errno::EOVERFLOW),
         StatLayout::Stat64 => {
-            call.caller.write(address, &stat_layout::stat64(&attr, uid, gid))?;
+            call.caller.write(address, &stat_layout::stat64(attr, uid, gid))?;
         }
         StatLayout::Native => {
-            call.caller.write(address, &stat_layout::native(&attr, uid, gid))?;
+            call.caller.write(address, &stat_layout::native(attr, uid, gid))?;
         }
         StatLayout::Statx => {
             let mask = call.caller.arg(3);
             let root = call.job.projection.is_mount_point(node);
-            call.caller.write(address, &stat_layout::statx(&attr, uid, gid, mask, root))?;
+            call.caller.write(address, &stat_layout::statx(attr, uid, gid, mask, root))?;
         }
     }
     Ok(Verdict::Answer(Answer::Value(0)))

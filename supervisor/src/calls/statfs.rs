@@ -1,4 +1,4 @@
-//! statfs, fstatfs: the store's file system, read-only.
+//! statfs, fstatfs: the store's file system, read-only, or that of the upper directory.
 
 use super::{Call, Verdict};
 use crate::caller::job_errno;
@@ -7,6 +7,7 @@ use crate::resolve::Found;
 use crate::table::{Arch, At};
 use std::os::fd::AsFd;
 use vrift_policy::Errno;
+use vrift_projection::NodeRef;
 
 const PATH: At = At { dirfd: None, path: 0 };
 
@@ -16,28 +17,32 @@ pub fn by_path(call: &Call<'_>, sized: bool) -> Result<Verdict, Errno> {
         Found::Kernel(_) | Found::Magic(_) => Ok(Verdict::CONTINUE),
         Found::Foreign(path) => Ok(Verdict::Redirect(vec![(0, path)])),
         Found::Missing { .. } => Err(Errno::ENOENT),
-        Found::Node(_) => give(call, sized),
+        Found::Node(node) => give(call, node, sized),
     }
 }
 
 /// fstatfs(fd, buf).
 pub fn by_descriptor(call: &Call<'_>, sized: bool) -> Result<Verdict, Errno> {
     match call.node_of_number()? {
-        Some(_) => give(call, sized),
+        Some(node) => give(call, node, sized),
         None => Ok(Verdict::CONTINUE),
     }
 }
 
-fn give(call: &Call<'_>, sized: bool) -> Result<Verdict, Errno> {
-    const ST_RDONLY: u64 = 1;
+fn give(call: &Call<'_>, node: NodeRef, sized: bool) -> Result<Verdict, Errno> {
+    const RDONLY: u64 = 1;
     const ST_VALID: u64 = 0x20;
     let store = call.job.store.as_ref().ok_or(Errno::EIO)?;
-    let mut bytes = crate::sys::statfs::fstatfs_bytes(store.blobs.as_fd()).map_err(job_errno)?;
+    let (fd, read_only) = match call.job.overlay(node) {
+        Some(overlay) => (overlay.upper().files(), 0),
+        None => (store.blobs.as_fd(), RDONLY),
+    };
+    let mut bytes = crate::sys::statfs::fstatfs_bytes(fd).map_err(job_errno)?;
     // f_flags is the word after f_frsize; libc keeps it private.
     let at = std::mem::offset_of!(libc::statfs, f_frsize) + 8;
     let mut word = [0u8; 8];
     word.copy_from_slice(&bytes[at..at + 8]);
-    let flags = u64::from_ne_bytes(word) | ST_RDONLY | ST_VALID;
+    let flags = u64::from_ne_bytes(word) | read_only | ST_VALID;
     bytes[at..at + 8].copy_from_slice(&flags.to_ne_bytes());
     if call.caller.arch == Arch::I386 {
         return give_compat(call, &bytes, sized);

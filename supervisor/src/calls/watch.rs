@@ -1,4 +1,5 @@
-//! inotify_add_watch on something that never changes: a watch that stays silent.
+//! inotify_add_watch: on something that never changes a watch that stays silent, in a writable mount
+//! one on the real directory or file that tells what changes.
 
 use super::{Call, Verdict, open};
 use crate::access;
@@ -8,9 +9,10 @@ use crate::resolve::Found;
 use crate::sys::proc::PathBuffer;
 use crate::sys::process;
 use crate::table::At;
-use std::os::fd::{AsFd, AsRawFd};
+use crate::writable::{files, ingest};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use vrift_policy::Errno;
-use vrift_store::NodeKind;
+use vrift_projection::{Kind, NodeRef};
 
 const PATH: At = At { dirfd: None, path: 1 };
 
@@ -37,23 +39,42 @@ pub fn handle(call: &Call<'_>) -> Result<Verdict, Errno> {
         Found::Missing { .. } => Err(Errno::ENOENT),
         Found::Node(node) => {
             let attr = call.job.attr(node)?;
-            if mask & IN_ONLYDIR != 0 && attr.kind != NodeKind::Directory {
+            if mask & IN_ONLYDIR != 0 && attr.kind != Kind::Directory {
                 return Err(Errno::ENOTDIR);
             }
             if !access::may(call.job, call.caller, &attr, access::READ) {
                 return Err(Errno::EACCES);
             }
-            // The watch is put on the node's stand-in, by the caller's own inotify instance.
-            let stand_in = open::stand_in(call, node)?;
+            let Some(watched) = watched(call, node, attr.kind)? else {
+                return Ok(Verdict::CONTINUE);
+            };
+            // The watch is put there by the caller's own inotify instance.
             let instance = process::descriptor_of_task(call.caller.tid, call.caller.int(0))
                 .map_err(call.job.errno("watch of a directory"))?;
             call.caller.confirm()?;
-            // Asked and answered above; here they would speak of the way to the stand-in.
+            // Asked and answered above; here they would speak of the way to what is watched.
             let mask = mask & !(IN_DONT_FOLLOW | IN_ONLYDIR);
             let mask = u32::try_from(mask).unwrap_or(u32::MAX);
-            let wd = process::inotify_add_watch(instance.as_fd(), stand_in.as_raw_fd(), mask)
+            let wd = process::inotify_add_watch(instance.as_fd(), watched.as_raw_fd(), mask)
                 .map_err(job_errno)?;
             Ok(Verdict::Answer(Answer::Value(i64::from(wd))))
         }
     }
+}
+
+/// What the watch of a node is put on: its stand-in where nothing changes. `None`: it has no name,
+/// and the path leads the kernel to what there is of it.
+fn watched(call: &Call<'_>, node: NodeRef, kind: Kind) -> Result<Option<OwnedFd>, Errno> {
+    let Some(overlay) = call.job.overlay(node) else {
+        return open::stand_in(call, node).map(Some);
+    };
+    if kind == Kind::File {
+        // What is there is watched, however large.
+        files::copy_for_watch(call, node)?;
+    }
+    let watched = overlay.watch(node.node)?;
+    if let Some(watched) = watched.as_ref().filter(|_| kind == Kind::Directory) {
+        ingest::hear(call.job, node, watched.as_fd());
+    }
+    Ok(watched)
 }

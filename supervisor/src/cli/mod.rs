@@ -1,9 +1,16 @@
 //! The command line of `vrift-trace`.
 
+mod agent;
 mod args;
 mod demo;
 mod doctor;
-mod run;
+mod kept;
+mod learn;
+mod policy;
+mod profile;
+mod recorded;
+mod report;
+pub(crate) mod run;
 mod syscalls;
 
 pub use args::Cli;
@@ -31,9 +38,24 @@ pub fn main() -> ExitCode {
     };
     diagnostics();
     let done = match &cli.command {
+        Some(args::Command::Agent(options)) => agent::run(options),
         Some(args::Command::Demo(options)) => demo::run(options),
         Some(args::Command::Doctor(options)) => doctor::run(options),
+        Some(args::Command::Policy(command)) => policy::run(command),
+        Some(args::Command::Profile(command)) => profile::run(command),
+        Some(args::Command::Learn(options)) => learn::run(options),
+        Some(args::Command::Report(options)) => report::report(options),
+        Some(args::Command::Explain(options)) => report::explain(options),
         Some(args::Command::Syscalls(options)) => syscalls::run(options),
+        Some(args::Command::Diff { job, json, no_times }) => {
+            run::store(&cli).and_then(|store| kept::diff(&store, job, *json, !no_times))
+        }
+        Some(args::Command::Commit { job, name }) => {
+            run::store(&cli).and_then(|store| kept::commit(&store, job, name))
+        }
+        Some(args::Command::Discard { job }) => {
+            run::store(&cli).and_then(|store| kept::discard(&store, job))
+        }
         Some(args::Command::Completions { shell }) => {
             let mut command = Cli::command();
             clap_complete::generate(*shell, &mut command, "vrift-trace", &mut std::io::stdout());

@@ -1,26 +1,30 @@
 //! Running a job: from options and policy to a [`Job`] and its [`Plan`].
 
 use super::args::{Cli, SummaryFormat};
-use super::{Complaint, is_terminal};
+use super::{Complaint, is_terminal, kept};
 use crate::counters::Counters;
 use crate::features::{AbsentCalls, Without};
 use crate::filter::{Compat32, Needs};
 use crate::hints::Hints;
-use crate::job::{Job, StoreView};
+use crate::job::{Job, StoreView, UpperRoot};
 use crate::launch::{self, Outcome, Plan};
+use crate::locks::{Locks, Marks};
 use crate::private::Private;
 use crate::read_only::ReadOnly;
 use crate::resolve::real_dirs::{Identity, RealDirs};
 use crate::twin::Twins;
 use crate::users::Users;
-use crate::{summary, sys};
+use crate::walls::Walls;
+use crate::writable::end::{Ends, MountEnd};
+use crate::{summary, sys, trace};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vrift_policy::{IoUring, MountSpec, Policy};
+use vrift_policy::{IoUring, Mode, MountSpec, OnExit, Policy, Rules, Surroundings};
+use vrift_projection::overlay::{Overlay, Upper, UpperError};
 use vrift_projection::{MountSource, Projection, RealKind};
 use vrift_store::Store;
 
@@ -33,13 +37,24 @@ const CAP_SYS_PTRACE: u64 = 1 << 19;
 /// Runs the command of the command line.
 pub fn run(cli: &Cli) -> Result<u8, Complaint> {
     let policy = policy(cli)?;
+    let specs = mounts(cli, &policy)?;
+    run_by(cli, &policy, &specs)
+}
+
+/// The mounts of the policy and of the command line.
+pub fn mounts(cli: &Cli, policy: &Policy) -> Result<Vec<MountSpec>, Complaint> {
     let mut specs = policy.mounts.clone();
     let prefix =
         std::env::var_os("VRIFT_VFS_PREFIX").map_or_else(|| "/vrift".into(), PathBuf::from);
     for argument in &cli.mounts {
         specs.push(MountSpec::parse_arg(argument, &prefix).map_err(|e| e.to_string())?);
     }
-    for spec in &specs {
+    Ok(specs)
+}
+
+/// Runs the command of the command line by this policy, with these mounts.
+pub fn run_by(cli: &Cli, policy: &Policy, specs: &[MountSpec]) -> Result<u8, Complaint> {
+    for spec in specs {
         if let Some(reason) = spec.unsupported().first() {
             return Err(reason.clone());
         }
@@ -53,37 +68,84 @@ pub fn run(cli: &Cli) -> Result<u8, Complaint> {
         (None, false) if is_terminal() => Some(SummaryFormat::Text),
         _ => None,
     };
-    let job = job(cli, &specs)?;
-    let plan = plan(cli, &policy, &job, format.is_some())?;
+    let mut job = job(cli, specs)?;
+    job.rules = rules(policy, specs)?;
+    let plan = plan(cli, policy, &job, format.is_some())?;
+    if let Some(path) = &cli.trace {
+        job.recorder =
+            Some(Arc::new(recorder(path, &cli.job, policy, &job, specs, cli.record_syscalls)?));
+    }
     start(&plan, job, format)
+}
+
+/// Makes the trace's file and says there what the job is.
+pub fn recorder(
+    path: &Path,
+    command: &[std::ffi::OsString],
+    policy: &Policy,
+    job: &Job,
+    specs: &[MountSpec],
+    syscalls: bool,
+) -> Result<trace::Recorder, Complaint> {
+    let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+    let hash = |at: &Path| {
+        let mut mounts = job.projection.mounts().iter();
+        mounts.find(|m| m.at() == at).map(|m| m.manifest().id().to_string()).unwrap_or_default()
+    };
+    let mounts = specs.iter().map(|spec| trace::event::Mount {
+        at: bytes(&spec.at).into(),
+        manifest: spec.manifest.as_bytes().into(),
+        hash: hash(&spec.at),
+        mode: spec.mode.to_string(),
+        rule: trace::event::Rule::of(&spec.origin),
+    });
+    let scope = trace::Scope { reads: policy.trace.reads, probes: policy.trace.probes, syscalls };
+    let name = policy.job.name.as_deref();
+    let first = trace::first_line(command, name, mounts.collect(), scope);
+    let made = trace::Recorder::new(path, first, job.origins.clone(), scope);
+    made.map_err(|e| format!("trace {}: {e}; name a file that can be written", path.display()))
 }
 
 /// Starts a job that is ready.
 pub fn start(plan: &Plan, job: Job, format: Option<SummaryFormat>) -> Result<u8, Complaint> {
+    let recorder = job.recorder.clone();
     let closing = |job: &Job, outcome: &Outcome| {
+        let cost = sys::process::processor_time();
+        let written = job.recorder.as_ref().map(|recorder| {
+            let ms = u64::try_from(cost.as_millis()).unwrap_or(u64::MAX);
+            recorder.finish(outcome.status, outcome.ended, ms)
+        });
         let text = match format {
             None => return failures(job),
-            Some(SummaryFormat::Text) => summary::lines(job, outcome),
-            Some(SummaryFormat::Json) => summary::json(job, outcome),
+            Some(SummaryFormat::Text) => summary::lines(job, outcome, written.as_ref(), cost),
+            Some(SummaryFormat::Json) => summary::json(job, outcome, written.as_ref(), cost),
         };
         let _ = std::io::stderr().write_all(text.as_bytes());
     };
-    launch::run(plan, job, closing).map_err(|e| e.to_string())
+    let done = launch::run(plan, job, closing);
+    if let (Err(_), Some(recorder)) = (&done, recorder) {
+        // What was recorded of a job that was not seen to its end is still written.
+        recorder.finish(super::OURS, 0, 0);
+    }
+    done.map_err(|e| e.to_string())
 }
 
 /// Without a summary, what failed of ours is still said: the job saw an errno for it.
-fn failures(job: &Job) {
-    for (reason, times) in job.counters.failures().iter().take(3) {
-        eprintln!("vrift-trace: {reason}{}", if *times > 1 { " (repeated)" } else { "" });
+pub fn failures(job: &Job) {
+    for line in job.counters.failures_told() {
+        eprintln!("vrift-trace: {line}");
     }
 }
 
-fn policy(cli: &Cli) -> Result<Policy, Complaint> {
-    let policy = match &cli.policy {
+/// The policy file that is named, or that is taken without being named.
+pub fn policy_file(named: Option<&Path>) -> Option<&Path> {
+    named.or(Some(Path::new(DEFAULT_POLICY)).filter(|file| file.exists()))
+}
+
+/// Reads the policy of a job.
+pub fn policy(cli: &Cli) -> Result<Policy, Complaint> {
+    let policy = match policy_file(cli.policy.as_deref()) {
         Some(file) => Policy::load(file).map_err(|e| e.to_string())?,
-        None if Path::new(DEFAULT_POLICY).exists() => {
-            Policy::load(Path::new(DEFAULT_POLICY)).map_err(|e| e.to_string())?
-        }
         None => Policy::default(),
     };
     match policy.unsupported().into_iter().next() {
@@ -92,25 +154,93 @@ fn policy(cli: &Cli) -> Result<Policy, Complaint> {
     }
 }
 
+/// Makes the policy's rules ready.
+pub fn rules(policy: &Policy, mounts: &[MountSpec]) -> Result<Rules, Complaint> {
+    let mounts = mounts.iter().map(|mount| mount.at.as_path());
+    Rules::new(&policy.rules, mounts, &surroundings()?).map_err(|faults| {
+        // There is always one.
+        faults.first().map(ToString::to_string).unwrap_or_default()
+    })
+}
+
+/// What the words of a rule's patterns stand for here.
+pub fn surroundings() -> Result<Surroundings, Complaint> {
+    let here = std::env::current_dir()
+        .map_err(|e| format!("the current directory: {e}; start from another one"))?;
+    Ok(Surroundings {
+        home: std::env::var_os("HOME").map(PathBuf::from),
+        job: here,
+        variables: std::env::vars_os().collect(),
+        follow: Some(without_links),
+    })
+}
+
+/// What Landlock is to keep the job from. The job's own directories stay open: programs are run
+/// from there, and what a mount keeps is changed there.
+fn walls(job: &Job) -> Result<Option<Walls>, Complaint> {
+    if let Some((at, message)) = job.rules.beyond_landlock().first() {
+        return Err(format!("{at}: {message}"));
+    }
+    fn path(root: &[u8]) -> &Path {
+        Path::new(std::ffi::OsStr::from_bytes(root))
+    }
+    let store = job.store.as_ref().map(|store| path(&store.root));
+    let own: Vec<&Path> = job.hidden_roots().map(path).filter(|p| Some(*p) != store).collect();
+    Walls::of(&job.rules, store, &own).map_err(|e| e.to_string())
+}
+
+/// Where the symbolic links of a path lead to, as far as it is there; None: there are none.
+pub fn without_links(path: &Path) -> Option<PathBuf> {
+    let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    let (above, physical) = there?;
+    let whole = match path.strip_prefix(above).ok()? {
+        rest if rest.as_os_str().is_empty() => physical,
+        rest => physical.join(rest),
+    };
+    (whole != path).then_some(whole)
+}
+
+/// What a job stands on before anything is mounted for it.
+pub struct Ground {
+    /// The store, if the job has mounts.
+    pub store: Option<StoreView>,
+    /// The job's own directories.
+    pub private: Option<Private>,
+    /// Where runnable copies are made.
+    pub twins: Twins,
+    /// Who owns what is projected.
+    pub owner: (u32, u32),
+    /// Only failures are told at the end.
+    pub quiet: bool,
+}
+
 /// Opens what the job needs: store, manifests, projection, private tree.
 pub fn job(cli: &Cli, specs: &[MountSpec]) -> Result<Job, Complaint> {
-    let os = |what: &str, e: std::io::Error| format!("{what}: {e}");
-    let mut store = if specs.is_empty() { None } else { Some(open_store(cli)?) };
-    let projection = project(store.as_ref(), specs)?;
-    let (private, twins, handed) = match &mut store {
-        None => (None, Twins::default(), None),
-        Some(view) => {
-            let (mut private, twins) = private_tree(view)?;
-            let handed = hand_out(view, &mut private).map_err(|e| os("opening the store", e))?;
-            (Some(private), twins, Some(handed))
-        }
+    let store = if specs.is_empty() { None } else { Some(open_store(cli)?) };
+    let (private, twins) = match &store {
+        None => (None, Twins::default()),
+        Some(view) => private_tree(view).map(|(private, twins)| (Some(private), twins))?,
     };
+    let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    furnish(Ground { store, private, twins, owner, quiet: cli.quiet }, specs)
+}
+
+/// Makes the job that stands on `ground`.
+pub fn furnish(ground: Ground, specs: &[MountSpec]) -> Result<Job, Complaint> {
+    let os = |what: &str, e: std::io::Error| format!("{what}: {e}");
+    let Ground { mut store, mut private, twins, owner, quiet } = ground;
+    let handed = match (&mut store, &mut private) {
+        (Some(view), Some(private)) => {
+            Some(hand_out(view, private).map_err(|e| os("opening the store", e))?)
+        }
+        _ => None,
+    };
+    let projection = project(store.as_ref(), private.as_ref(), specs, owner)?;
+    let uppers = uppers(&projection).map_err(|e| os("an upper directory", e))?;
+    let mounts = ends(store.as_ref(), specs)?;
     let hidden = store.iter().flat_map(own_directories).collect();
     let counters = Counters::new(projection.mounts().iter().map(|m| m.manifest().len()));
-    let mut cookie = [0u8; 4];
-    File::open("/dev/urandom")
-        .and_then(|mut f| std::io::Read::read_exact(&mut f, &mut cookie))
-        .map_err(|e| os("reading /dev/urandom", e))?;
+    let cookie = sys::process::random().map_err(|e| format!("getrandom: {e}"))?;
     Ok(Job {
         projection,
         store,
@@ -118,37 +248,67 @@ pub fn job(cli: &Cli, specs: &[MountSpec]) -> Result<Job, Complaint> {
         handed,
         twins,
         real_dirs: RealDirs::hiding(hidden),
+        rules: Rules::default(),
         hints: Hints::default(),
+        marks: Marks::default(),
+        locks: Locks::default(),
         counters,
-        uid: nix::unistd::geteuid().as_raw(),
-        gid: nix::unistd::getegid().as_raw(),
+        uppers,
+        ends: Ends { mounts, quiet },
+        ingest: std::sync::Mutex::default(),
+        sockets: std::sync::Mutex::default(),
+        expecting: std::sync::atomic::AtomicUsize::new(0),
+        uid: owner.0,
+        gid: owner.1,
         proc: File::open("/proc").map_err(|e| os("opening /proc", e))?,
         // Never 0 or all ones: what an int argument extends to by itself.
         exec_cookie: u32::from_ne_bytes(cookie) | 0x0001_0000 & !0x8000_0000,
         users: Users::new().map_err(|e| os("reading /proc/self/ns/user", e))?,
         expected: std::sync::Mutex::default(),
         path_only: std::sync::atomic::AtomicBool::new(false),
+        recorder: None,
+        origins: specs.iter().map(mounted).collect(),
         own_pids: [std::process::id(); 2],
+        container: None,
     })
 }
 
+pub fn store_root(given: Option<&Path>) -> Result<PathBuf, Complaint> {
+    match given {
+        Some(root) => Ok(root.to_owned()),
+        None => Store::default_root().map_err(|e| e.to_string()),
+    }
+}
+
+/// The store, for what is done without a job.
+pub fn store(cli: &Cli) -> Result<Store, Complaint> {
+    Store::open(&store_root(cli.store.as_deref())?).map_err(|e| e.to_string())
+}
+
+/// A mount as a refusal is told by it.
+fn mounted(spec: &MountSpec) -> trace::Mounted {
+    let at = spec.at.as_os_str().as_bytes().to_vec();
+    trace::Mounted { at, origin: spec.origin.clone(), mode: spec.mode }
+}
+
 fn open_store(cli: &Cli) -> Result<StoreView, Complaint> {
-    let root = match &cli.store {
-        Some(root) => root.clone(),
-        None => Store::default_root().map_err(|e| e.to_string())?,
-    };
-    view(&root)
+    view(&store_root(cli.store.as_deref())?)
+}
+
+/// Opens a store; `who` would have to run outside of a job that this one is in.
+pub fn open(root: &Path, who: &str) -> Result<Store, Complaint> {
+    Store::open(root).map_err(|e| {
+        // A job does not get to see the store it runs over: that is not the reason to tell.
+        match launch::is_nested() {
+            true => format!("{}; run {who} outside of it", launch::NESTED),
+            false => e.to_string(),
+        }
+    })
 }
 
 /// Opens a store for a running job.
 pub fn view(root: &Path) -> Result<StoreView, Complaint> {
-    let store = Store::open(root).map_err(|e| {
-        // A job does not get to see the store it runs over: that is not the reason to tell.
-        match launch::is_nested() {
-            true => format!("{}; run vrift-trace outside of it", launch::NESTED),
-            false => e.to_string(),
-        }
-    })?;
+    let store = open(root, "vrift-trace")?;
     let physical =
         store.root().canonicalize().map_err(|e| format!("{}: {e}", store.root().display()))?;
     let blobs = physical.join("blobs");
@@ -160,10 +320,16 @@ pub fn view(root: &Path) -> Result<StoreView, Complaint> {
     Ok(StoreView { store, blobs: fd.into(), blobs_prefix: prefix, root, whole: Default::default() })
 }
 
-/// Mounts the manifests.
-pub fn project(store: Option<&StoreView>, specs: &[MountSpec]) -> Result<Projection, Complaint> {
+/// Mounts the manifests. Changes go to upper directories, those of them that are not kept in the
+/// private tree.
+pub fn project(
+    store: Option<&StoreView>,
+    private: Option<&Private>,
+    specs: &[MountSpec],
+    owner: (u32, u32),
+) -> Result<Projection, Complaint> {
     let mut sources = Vec::new();
-    for spec in specs {
+    for (number, spec) in specs.iter().enumerate() {
         let Some(view) = store else { break };
         let name = spec.manifest.to_str().ok_or_else(|| {
             format!("{}: no ref is called {:?}; see `vrift refs`", spec.at.display(), spec.manifest)
@@ -172,13 +338,107 @@ pub fn project(store: Option<&StoreView>, specs: &[MountSpec]) -> Result<Project
             .store
             .open_manifest(name)
             .map_err(|e| format!("mount at {}: {e}", spec.at.display()))?;
-        sources.push(MountSource {
-            at: spec.at.clone(),
-            manifest: Arc::new(manifest),
-            mode: spec.mode,
-        });
+        let manifest = Arc::new(manifest);
+        outside(spec, specs, view)?;
+        let overlay = match (spec.mode, private) {
+            (Mode::ReadOnly, _) | (_, None) => None,
+            (_, Some(private)) => {
+                let made = overlay(view, &private.upper(number), spec, &manifest, owner);
+                Some(made.map_err(|e| format!("mount at {}: {e}", spec.at.display()))?)
+            }
+        };
+        sources.push(MountSource { at: spec.at.clone(), manifest, mode: spec.mode, overlay });
     }
     Projection::new(sources, &probe).map_err(|e| e.to_string())
+}
+
+/// An upper directory in a mount would be made where nothing of it can be seen; in the store, among
+/// what is the store's.
+fn outside(spec: &MountSpec, specs: &[MountSpec], view: &StoreView) -> Result<(), Complaint> {
+    let Some(upper) = &spec.upper else { return Ok(()) };
+    let whole = std::path::absolute(upper).map_err(|e| format!("{}: {e}", upper.display()))?;
+    // As far as it is there already, without links.
+    let there = whole.ancestors().find_map(|above| above.canonicalize().ok());
+    let store = Path::new(std::ffi::OsStr::from_bytes(&view.root));
+    if let Some(there) = there
+        && there.starts_with(store)
+        && !there.starts_with(store.join("uppers"))
+    {
+        return Err(format!(
+            "mount at {}: the upper directory {} lies in the store; name one outside of it, or \
+             none and on_exit = \"keep\"",
+            spec.at.display(),
+            upper.display()
+        ));
+    }
+    match specs.iter().find(|other| whole.starts_with(&other.at)) {
+        None => Ok(()),
+        Some(other) => Err(format!(
+            "mount at {}: the upper directory {} lies in the mount at {}; name one outside of it",
+            spec.at.display(),
+            upper.display(),
+            other.at.display()
+        )),
+    }
+}
+
+/// What jobs change in a mount.
+fn overlay(
+    view: &StoreView,
+    private: &Path,
+    spec: &MountSpec,
+    manifest: &Arc<vrift_store::Manifest>,
+    owner: (u32, u32),
+) -> Result<Overlay, UpperError> {
+    match kept_at(view, spec) {
+        Some(path) => Overlay::kept(Arc::clone(manifest), owner, &path),
+        None => {
+            let upper = Upper::private(private, &manifest.id())?;
+            Ok(Overlay::new(Arc::clone(manifest), owner, upper))
+        }
+    }
+}
+
+/// Where a mount's changes are kept; `None`: they go with the job.
+fn kept_at(view: &StoreView, spec: &MountSpec) -> Option<PathBuf> {
+    match (&spec.upper, spec.end()) {
+        (Some(upper), _) => Some(upper.clone()),
+        (None, OnExit::Keep) => Some(kept::place(&view.store, &kept::name_of_this_job())),
+        (None, _) => None,
+    }
+}
+
+/// What becomes of the changes of each writable mount.
+fn ends(store: Option<&StoreView>, specs: &[MountSpec]) -> Result<Vec<MountEnd>, Complaint> {
+    let mut ends = Vec::new();
+    for (spec, mount) in specs.iter().zip(0u16..) {
+        let Some(view) = store.filter(|_| spec.mode != Mode::ReadOnly) else { continue };
+        let what = spec.end();
+        let expected = match &what {
+            OnExit::Commit(name) => view.store.ref_target(name).map_err(|e| e.to_string())?,
+            _ => None,
+        };
+        let called = match (&spec.upper, &what) {
+            (Some(upper), OnExit::Keep) => Some(upper.display().to_string()),
+            (None, OnExit::Keep) => Some(kept::name_of_this_job()),
+            _ => None,
+        };
+        ends.push(MountEnd { mount, at: spec.at.clone(), what, expected, called });
+    }
+    Ok(ends)
+}
+
+/// The upper directories, as /proc shows what is in them.
+fn uppers(projection: &Projection) -> std::io::Result<Vec<UpperRoot>> {
+    let mut uppers = Vec::new();
+    for (mount, number) in projection.mounts().iter().zip(0u16..) {
+        if let Some(overlay) = mount.overlay() {
+            let root = overlay.upper().path().canonicalize()?;
+            let root = root.into_os_string().into_encoded_bytes();
+            uppers.push(UpperRoot { mount: number, root });
+        }
+    }
+    Ok(uppers)
 }
 
 fn probe(path: &Path) -> RealKind {
@@ -235,8 +495,11 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
     let mounts = !job.projection.mounts().is_empty();
     let needs = Needs {
         mounts,
-        record: summary,
-        probes: summary && policy.trace.probes,
+        writable: !job.uppers.is_empty(),
+        rules: !job.rules.is_empty(),
+        record: summary || cli.trace.is_some(),
+        probes: (summary || cli.trace.is_some()) && policy.trace.probes,
+        syscalls: cli.record_syscalls,
         refuse_io_uring: policy.syscalls.io_uring == IoUring::Enosys,
         compat32: match policy.syscalls.compat32 {
             vrift_policy::Compat32::Supervise => Compat32::Supervise,
@@ -245,7 +508,7 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
         },
         // Root has it not everywhere: containers take it away by default.
         unprivileged: crate::status::Status::of("self")
-            .and_then(|s| s.capabilities())
+            .and_then(|s| s.set("CapEff:"))
             .is_none_or(|c| c & CAP_SYS_PTRACE == 0),
         exec_cookie: job.exec_cookie,
         // Known when they are there.
@@ -264,5 +527,6 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
         no_new_privs: policy.syscalls.no_new_privs,
         on_leftover: policy.job.on_leftover,
         enter,
+        walls: walls(job)?,
     })
 }

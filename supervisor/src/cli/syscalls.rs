@@ -80,12 +80,12 @@ fn markdown(out: &mut impl Write) -> std::io::Result<()> {
          Every call that names or changes files, or would go round the supervisor, and what is done \
          with it.\nThis page is printed by `vrift-trace syscalls --markdown`; a test keeps the two \
          equal.\n\n\
-         *Asked*: `always` = when a file is opened, run or changed is recorded, or there are mounts; \
-         `probes` =\nthe same, if look-ups are recorded; `mounts` = only in a job with mounts; \
-         `filter` = decided in the\nkernel, without a notification, in a job with mounts (io_uring: \
-         also without, by policy). Every other\ncall goes on in the kernel unseen. Calls with the \
+         *Asked*: `always` = when a file is opened, run or changed is recorded, or there are mounts or rules; \
+         `probes` =\nthe same, if look-ups are recorded; `mounts` = only in a job with mounts \
+         or rules;\n`descriptors` = only in a job with mounts; `filter` = decided in the kernel, \
+         without a notification, in a\njob with mounts or rules (io_uring: also without, by policy). Every other\ncall goes on in the kernel unseen. Calls with the \
          x32 bit get ENOSYS; 32-bit calls are decided by\n`[syscalls] compat32`. On a path that is \
-         not projected each of these goes on in the kernel.\nA call with a number above \
+         not projected each of these goes on in the kernel,\nunless a rule refuses it.\nA call with a number above \
          {LAST_KNOWN} (Linux 6.18) is newer than the table: it goes on in the kernel, and is\ncounted \
          and named in the summary.\n\n\
          *Since*: the Linux that first had the call, where that is later than 2.6.12. *Tested by*: the \
@@ -115,8 +115,10 @@ fn markdown(out: &mut impl Write) -> std::io::Result<()> {
 fn asked(row: &Row) -> &'static str {
     match (row.handler, row.need) {
         (Handler::Refuse(_) | Handler::PrCtl, _) => "filter",
+        (handler, Need::Mounts) if handler.is_of_mounts_alone() => "descriptors",
         (_, Need::Mounts | Need::IoUring | Need::Unprivileged) => "mounts",
         (_, Need::Record) => "always",
+        (_, Need::Writable) => "writable mounts",
         (_, Need::Probes) => "probes",
     }
 }

@@ -1,15 +1,23 @@
 //! The verdicts of the compiled filter over every row, and against seccompiler's.
 
-use super::interpreter::{Call, run};
+use super::interpreter::{self, Call};
 use super::*;
 #[cfg(target_arch = "x86_64")]
 use std::collections::BTreeMap;
 
+fn run(program: &[Instruction], call: &Call) -> (u32, usize) {
+    interpreter::run(program, call)
+        .expect("the program ends, and has no instruction of its own kind")
+}
+
 fn all() -> Needs {
     Needs {
         mounts: true,
+        writable: true,
+        rules: true,
         record: true,
         probes: true,
+        syscalls: false,
         refuse_io_uring: true,
         compat32: Compat32::Supervise,
         unprivileged: true,
@@ -21,11 +29,7 @@ fn all() -> Needs {
 
 /// The number of a call on this machine's architecture, by the kernel's headers.
 fn native(name: &str) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    let number = name.parse::<syscalls::x86_64::Sysno>().map(|n| n.id());
-    #[cfg(target_arch = "aarch64")]
-    let number = name.parse::<syscalls::aarch64::Sysno>().map(|n| n.id());
-    u32::try_from(number.expect("a name of the kernel's")).expect("a number")
+    names::number(Arch::NATIVE, name).expect("a name of the kernel's")
 }
 
 fn verdict(program: &[Instruction], arch: Arch, nr: u32, args: [u64; 6]) -> u32 {
@@ -186,13 +190,14 @@ fn only_a_new_user_namespace_is_asked_for() {
         (0, ALLOW),
     ] {
         let args = [flags, 0, 0, 0, 0, 0];
-        assert_eq!(verdict(&program, Arch::X86_64, 272, args), want, "unshare({flags:#x})");
+        let got = verdict(&program, Arch::NATIVE, native("unshare"), args);
+        assert_eq!(got, want, "unshare({flags:#x})");
     }
 }
 
 #[test]
 fn a_job_without_mounts_and_probes_is_not_asked_about_look_ups() {
-    let needs = Needs { mounts: false, probes: false, ..all() };
+    let needs = Needs { mounts: false, rules: false, probes: false, ..all() };
     let program = compile(&needs);
     for name in ["statx", "newfstatat", "faccessat", "readlinkat", "fstat"] {
         assert_eq!(verdict(&program, Arch::NATIVE, native(name), [0; 6]), ALLOW, "{name}");
@@ -207,6 +212,17 @@ fn a_job_without_mounts_and_probes_is_not_asked_about_look_ups() {
         errno(Errno::ENOSYS),
         "io_uring"
     );
+}
+
+#[test]
+fn a_job_with_rules_alone_is_asked_about_paths_but_not_about_descriptors() {
+    let program = compile(&Needs { rules: true, ..Needs::default() });
+    for name in ["openat", "newfstatat", "renameat2", "getdents64", "mount", "chdir", "fchmod"] {
+        assert_eq!(verdict(&program, Arch::NATIVE, native(name), [0; 6]), NOTIFY, "{name}");
+    }
+    for name in ["fstat", "getcwd", "fstatfs", "fgetxattr", "fcntl", "read"] {
+        assert_eq!(verdict(&program, Arch::NATIVE, native(name), [0; 6]), ALLOW, "{name}");
+    }
 }
 
 #[test]
@@ -278,4 +294,32 @@ fn a_task_stays_dumpable_only_where_the_supervisor_needs_it() {
     }
     let program = compile(&Needs { unprivileged: false, ..all() });
     assert_eq!(verdict(&program, Arch::NATIVE, native("prctl"), quiet), ALLOW);
+}
+
+#[test]
+fn where_every_call_is_recorded_all_but_a_few_are_asked_for() {
+    let program = compile(&Needs { syscalls: true, ..all() });
+    for name in ["read", "futex", "mmap", "ioctl", "prctl", "fcntl", "kill", "unshare", "openat"] {
+        assert_eq!(verdict(&program, Arch::NATIVE, native(name), [0; 6]), NOTIFY, "{name}");
+    }
+    for name in UNTOLD {
+        if let Some(nr) = names::number(Arch::NATIVE, name) {
+            assert_eq!(verdict(&program, Arch::NATIVE, nr, [0; 6]), ALLOW, "{name}");
+        }
+    }
+    for name in ["sendmsg", "execveat"] {
+        let marked = (0x5eed_1234u64 << 32) | 7;
+        let of = |arg| verdict(&program, Arch::NATIVE, native(name), [arg, 0, 0, 0, 0, 0]);
+        assert_eq!((of(marked), of(7)), (ALLOW, NOTIFY), "{name}");
+    }
+    let refused = verdict(&program, Arch::NATIVE, native("io_uring_setup"), [0; 6]);
+    assert_eq!(refused, errno(Errno::ENOSYS), "what is refused stays so");
+    let allow = Needs { syscalls: true, compat32: Compat32::Allow, ..all() };
+    #[cfg(target_arch = "x86_64")]
+    {
+        let program = compile(&allow);
+        assert_eq!(verdict(&program, Arch::I386, 5, [0; 6]), NOTIFY, "open of i386");
+        assert_eq!(verdict(&program, Arch::I386, 2, [0; 6]), ALLOW, "fork of i386");
+    }
+    assert!(compile(&allow).len() < 4096, "BPF_MAXINSNS");
 }

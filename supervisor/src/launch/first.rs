@@ -9,9 +9,9 @@ use crate::sys::process;
 use crate::sys::seccomp::{self, FLAG_WAIT_KILLABLE_RECV};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use std::ffi::{CString, OsStr, OsString};
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -27,6 +27,7 @@ enum Stage {
     Listener = 1,
     ChangeDirectory = 2,
     Exec = 3,
+    Walls = 4,
 }
 
 /// Runs in the child; does not return.
@@ -48,6 +49,9 @@ fn prepare(plan: &Plan, mask: &SigSet, to: &OwnedFd, own_pids: [u32; 2]) -> Resu
     if plan.no_new_privs {
         process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(at(Stage::Listener))?;
     }
+    if let Some(walls) = &plan.walls {
+        walls.raise().map_err(at(Stage::Walls))?;
+    }
     process::default_sigpipe();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None).map_err(at(Stage::Listener))?;
     let program = filter::compile(&filter::Needs { own_pids, ..plan.needs });
@@ -55,9 +59,8 @@ fn prepare(plan: &Plan, mask: &SigSet, to: &OwnedFd, own_pids: [u32; 2]) -> Resu
     let flags = if killable { FLAG_WAIT_KILLABLE_RECV } else { 0 };
     let listener = seccomp::load_with_listener(&program, flags).map_err(at(Stage::Listener))?;
     let message = [0u8, u8::from(killable)];
-    let fds = [listener.as_raw_fd()];
-    let control = [ControlMessage::ScmRights(&fds)];
-    sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(&message)], &control, MsgFlags::empty(), None)
+    // Nobody could answer for this call yet, should the filter ask for every one.
+    seccomp::send_marked(to, plan.needs.exec_cookie, &message, &listener)
         .map_err(at(Stage::Listener))?;
     drop(listener);
     if let Some(dir) = &plan.enter {
@@ -129,6 +132,10 @@ pub fn receive_listener(from: &OwnedFd) -> Result<(OwnedFd, bool), String> {
     match fd {
         Some(fd) => Ok((process::adopt(fd), message[1] == 1)),
         None => Err(match Failure::parse(&message[..bytes]) {
+            Some(Failure { stage: Stage::Walls, errno }) => format!(
+                "Landlock does not take the rules with `enforce`: {}",
+                Errno::from_raw(errno).desc()
+            ),
             Some(f) if f.errno == libc::EBUSY => {
                 format!("{}; run vrift-trace outside of it", super::NESTED)
             }
@@ -151,6 +158,7 @@ impl Failure {
             1 => Stage::Listener,
             2 => Stage::ChangeDirectory,
             3 => Stage::Exec,
+            4 => Stage::Walls,
             _ => return None,
         };
         let errno = i32::from_ne_bytes(message.get(1..5)?.try_into().ok()?);
@@ -170,7 +178,7 @@ impl Failure {
                 );
                 125
             }
-            Stage::Listener => {
+            Stage::Listener | Stage::Walls => {
                 eprintln!("vrift-trace: can't start the job: {}", e.desc());
                 125
             }

@@ -13,12 +13,13 @@ mod leftover;
 mod signals;
 mod supervisor;
 
-pub use supervisor::Outcome;
+pub use supervisor::{Outcome, raise_descriptor_limit};
 
 use crate::features::Without;
 use crate::filter::Needs;
 use crate::job::Job;
 use crate::sys::{process, seccomp};
+use crate::walls::Walls;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use vrift_policy::OnLeftover;
@@ -40,6 +41,8 @@ pub struct Plan {
     pub on_leftover: OnLeftover,
     /// The current directory lies in a mount: enter it anew once the job is supervised.
     pub enter: Option<PathBuf>,
+    /// What Landlock keeps the job from.
+    pub walls: Option<Walls>,
 }
 
 /// Why there can't be a job inside a job.
@@ -78,6 +81,9 @@ pub enum LaunchError {
     /// The filter could not be loaded.
     #[error("can't load the seccomp filter: {0}")]
     Filter(String),
+    /// A trace was asked for, and its threads can't be started.
+    #[error("no thread for the trace: {0}")]
+    Trace(String),
     /// The keeper was killed.
     #[error("the process that keeps the job together was killed; the job was ended with it")]
     KeeperGone,

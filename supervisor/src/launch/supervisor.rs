@@ -4,11 +4,13 @@ use super::first::{self, Failure};
 use super::keeper::{self, Report};
 use super::signals::{self, Came};
 use super::{LaunchError, OURS, Plan, leftover};
+use crate::filter::{self, Needs};
 use crate::job::Job;
 use crate::listener::Listener;
 use crate::private::Private;
 use crate::receiver::Pool;
 use crate::sys::process::{self, Forked};
+use crate::writable::{end, ingest};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -80,6 +82,13 @@ pub fn run(
     if let Some(failure) = failure {
         outcome.status = failure.report(&plan.command);
     }
+    let (told, failed) = end::finish(&job);
+    for line in told.iter().chain(&failed) {
+        eprintln!("vrift-trace: {line}");
+    }
+    if !failed.is_empty() {
+        outcome.status = OURS;
+    }
     closing(&job, &outcome);
     tidy();
     Ok(outcome.status)
@@ -93,14 +102,25 @@ fn supervise(plan: &Plan, job: &Arc<Job>, from: &OwnedFd) -> Result<Arc<Pool>, L
     raise_descriptor_limit();
     let (listener, wait_killable) = received.map_err(LaunchError::Filter)?;
     let listener = Listener::new(listener, wait_killable, !plan.without.sync_wake_up);
+    if let Some(recorder) = &job.recorder {
+        recorder.start().map_err(|e| LaunchError::Trace(e.to_string()))?;
+    }
     let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     tracing::debug!("{:?}, {count} receivers", listener.features);
-    Pool::start(Arc::clone(job), listener, count)
+    if let Err(e) = ingest::start(job) {
+        // What it would have done is done at the end.
+        tracing::warn!("changed files are stored at the job's end only: {e}");
+    }
+    let passes = plan
+        .needs
+        .syscalls
+        .then(|| filter::compile(&Needs { syscalls: false, own_pids: job.own_pids, ..plan.needs }));
+    Pool::start(Arc::clone(job), listener, count, None, passes)
         .map_err(|e| LaunchError::Filter(format!("no thread for a receiver: {e}")))
 }
 
 /// The descriptors of blobs pass through this process: it may need many at once.
-fn raise_descriptor_limit() {
+pub fn raise_descriptor_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
         && let Err(e) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)

@@ -9,16 +9,17 @@
 pub mod holder;
 pub mod proc_fs;
 pub mod real_dirs;
+mod ruled;
 
 use crate::access;
 use crate::caller::{Caller, job_errno};
 use crate::job::{Job, Spot};
 use crate::sys::proc::PathBuffer;
+use crate::trace;
 use real_dirs::{Dir, Known};
 use std::sync::Arc;
 use vrift_policy::Errno;
-use vrift_projection::{Above, NodeRef};
-use vrift_store::NodeKind;
+use vrift_projection::{Above, Kind, NodeRef};
 
 /// `AT_FDCWD`.
 pub const AT_FDCWD: i32 = libc::AT_FDCWD;
@@ -82,6 +83,12 @@ pub fn resolve_in(
     path: &[u8],
     way: Way,
 ) -> Result<Found, Errno> {
+    let found = find(job, caller, dirfd, path, way);
+    trace::current::found(job, caller, dirfd, path, &found);
+    found
+}
+
+fn find(job: &Job, caller: &Caller<'_>, dirfd: i32, path: &[u8], way: Way) -> Result<Found, Errno> {
     let Some(&first) = path.first() else { return Err(Errno::ENOENT) };
     if first == b'/' && !way.in_root {
         if is_normal(path) {
@@ -101,14 +108,26 @@ pub fn resolve_in(
     } else {
         caller.descriptor(dirfd, &mut buf)?
     };
-    match job.spot(caller, base, (dirfd != AT_FDCWD).then_some(dirfd))? {
+    match job.spot(caller, base, Some(dirfd))? {
         // What is found there is ENOSYS, as for every RESOLVE_ flag.
         Spot::Node(_) if way.in_root => Err(Errno::ENOSYS),
+        // A file without a name has no attributes that could be asked by its number.
+        Spot::Node(node)
+            if job.projection.is_gone(node)
+                && job.check(job.projection.kind(node))? != Kind::Directory =>
+        {
+            Err(Errno::ENOTDIR)
+        }
         Spot::Node(node) => Walk::new(job, caller, Place::Node(node), false, way).run(path),
         Spot::Hidden => Err(Errno::ENOENT),
         // A socket, a pipe: no directory.
         Spot::Nowhere if base.first() != Some(&b'/') => Err(Errno::ENOTDIR),
-        // A directory that is gone: the kernel knows what to say.
+        // A directory that is gone: the kernel knows what to say. It may still know what was above.
+        Spot::Nowhere if !job.rules.is_empty() => {
+            let base = base.strip_suffix(b" (deleted)").unwrap_or(base);
+            let (start, path) = ruled::above_deleted(base, path);
+            Walk::new(job, caller, Place::Real(start.to_vec()), true, way).run(path)
+        }
         Spot::Nowhere => Ok(Found::Kernel(RealPlace::default())),
         Spot::Real => {
             let start = if base == b"/" { Vec::new() } else { base.to_vec() };
@@ -141,10 +160,10 @@ fn straight(
     let mut names = rest.split(|&b| b == b'/').filter(|name| !name.is_empty()).peekable();
     while let Some(name) = names.next() {
         let attr = job.attr(node)?;
-        if attr.kind == NodeKind::Symlink {
+        if attr.kind == Kind::Symlink {
             return Ok(None);
         }
-        if attr.kind != NodeKind::Directory {
+        if attr.kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
         }
         if !access::may_search(job, caller, &attr) {
@@ -161,7 +180,7 @@ fn straight(
         };
         node = child;
     }
-    if follow && job.check(job.projection.kind(node))? == NodeKind::Symlink {
+    if follow && job.check(job.projection.kind(node))? == Kind::Symlink {
         return Ok(None);
     }
     Ok(Some(Found::Node(node)))
@@ -286,6 +305,9 @@ impl<'a> Walk<'a> {
             match outcome {
                 Outcome::Went => {}
                 Outcome::Link(target) => {
+                    if let Place::Real(dir) = &self.place {
+                        trace::current::through(&[dir, b"/", &name]);
+                    }
                     self.links += 1;
                     if self.links > MAX_LINKS {
                         return Err(Errno::ELOOP);
@@ -312,6 +334,7 @@ impl<'a> Walk<'a> {
     fn in_real(&mut self, step: &Step<'_>, after: &[u8]) -> Result<Outcome, Errno> {
         let Place::Real(dir) = &mut self.place else { return Ok(Outcome::Went) };
         let here: &[u8] = if dir.is_empty() { b"/" } else { dir };
+        ruled::may_enter(self.job, self.caller, here)?;
         if let Some(node) = self.job.projection.covered(here, step.name) {
             if self.way.creates && step.last && step.slash {
                 return Err(Errno::EISDIR);
@@ -342,6 +365,7 @@ impl<'a> Walk<'a> {
             }
             b".." => {
                 dir.truncate(parent);
+                trace::current::through(&[dir]);
                 if *dir != self.root {
                     let cut = dir.iter().rposition(|&b| b == b'/').unwrap_or(0);
                     dir.truncate(cut);
@@ -354,9 +378,11 @@ impl<'a> Walk<'a> {
         if self.job.is_hidden(dir) {
             return Err(Errno::ENOENT);
         }
+        ruled::may_see(self.job, self.caller, dir, after, self.way.creates)?;
         if step.follow && known.may_be_link(step.name) {
             match read_link(dir) {
                 Ok(target) => {
+                    ruled::may_enter(self.job, self.caller, dir)?;
                     dir.truncate(parent);
                     return Ok(Outcome::Link(target));
                 }
@@ -375,7 +401,7 @@ impl<'a> Walk<'a> {
     fn in_node(&mut self, node: NodeRef, step: &Step<'_>) -> Result<Outcome, Errno> {
         let job = self.job;
         let attr = job.attr(node)?;
-        if attr.kind != NodeKind::Directory {
+        if attr.kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
         }
         if !access::may_search(job, self.caller, &attr) {
@@ -403,11 +429,11 @@ impl<'a> Walk<'a> {
             return Ok(Outcome::Done(Found::Missing { parent: node, name: step.name.to_vec() }));
         };
         let kind = job.attr(child)?.kind;
-        if kind == NodeKind::Symlink && step.follow {
-            let target = job.check(job.projection.link_target(child))?.to_vec();
+        if kind == Kind::Symlink && step.follow {
+            let target = job.check(job.projection.link_target(child))?.into_owned();
             return Ok(Outcome::Link(target));
         }
-        if step.slash && kind != NodeKind::Directory {
+        if step.slash && kind != Kind::Directory {
             return Err(Errno::ENOTDIR);
         }
         self.place = Place::Node(child);
@@ -427,7 +453,7 @@ impl<'a> Walk<'a> {
     fn finish(mut self, original: &[u8], slash: bool) -> Result<Found, Errno> {
         match std::mem::replace(&mut self.place, Place::Real(Vec::new())) {
             // A magic link of /proc may have led to anything.
-            Place::Node(node) if slash && self.job.attr(node)?.kind != NodeKind::Directory => {
+            Place::Node(node) if slash && self.job.attr(node)?.kind != Kind::Directory => {
                 Err(Errno::ENOTDIR)
             }
             Place::Node(node) => Ok(Found::Node(node)),

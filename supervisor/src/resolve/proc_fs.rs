@@ -4,9 +4,11 @@
 //! private tree and the store where the job must see projected paths.
 
 use super::{Found, Outcome, Place, Step, Walk};
+use crate::agent::Container;
 use crate::job::Spot;
 use crate::sys::proc::PathBuffer;
 use vrift_policy::Errno;
+use vrift_projection::{Kind, NodeRef};
 
 impl Walk<'_> {
     /// One step below /proc.
@@ -22,8 +24,15 @@ impl Walk<'_> {
             }
             _ => {}
         }
+        let here = match &self.job.container {
+            Some(container) if dir == b"/proc" || dir.ends_with(b"/task") => {
+                number_here(container, step.name)?
+            }
+            _ => None,
+        };
+        let name = here.as_deref().unwrap_or(step.name);
         if dir == b"/proc" {
-            match step.name {
+            match name {
                 b"self" if step.follow => {
                     dir.extend_from_slice(format!("/{}", self.caller.tgid()?).as_bytes());
                     return Ok(Outcome::Went);
@@ -37,9 +46,9 @@ impl Walk<'_> {
                 _ => {}
             }
         }
-        let magic = is_magic(dir, step.name);
+        let magic = is_magic(dir, name);
         dir.push(b'/');
-        dir.extend_from_slice(step.name);
+        dir.extend_from_slice(name);
         if !magic {
             return Ok(Outcome::Went);
         }
@@ -64,6 +73,11 @@ impl Walk<'_> {
         };
         match spot {
             Spot::Node(_) if self.way.creates && step.last && step.slash => Err(Errno::EISDIR),
+            // A file without a name is known by its descriptors alone.
+            Spot::Node(node) if self.is_nameless_file(node)? => match step.last && !step.slash {
+                true => Ok(Outcome::Done(self.left_to_the_kernel(path))),
+                false => Err(Errno::ENOTDIR),
+            },
             Spot::Node(node) => {
                 self.place = Place::Node(node);
                 self.kernel = false;
@@ -81,8 +95,26 @@ impl Walk<'_> {
     }
 }
 
+impl Walk<'_> {
+    /// Has a file of a writable mount lost its last name?
+    fn is_nameless_file(&self, node: NodeRef) -> Result<bool, Errno> {
+        let projection = &self.job.projection;
+        Ok(projection.is_gone(node) && self.job.check(projection.kind(node))? != Kind::Directory)
+    }
+}
+
+/// The name that a process of a container has in our /proc; None: the name is no number.
+fn number_here(container: &Container, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
+    let number = std::str::from_utf8(name)
+        .ok()
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()));
+    let Some(number) = number.and_then(|number| number.parse().ok()) else { return Ok(None) };
+    let here = container.number_here(number).ok_or(Errno::ENOENT)?;
+    Ok(Some(here.to_string().into_bytes()))
+}
+
 /// Is `name` in the /proc directory `dir` a magic link?
-fn is_magic(dir: &[u8], name: &[u8]) -> bool {
+pub fn is_magic(dir: &[u8], name: &[u8]) -> bool {
     let Some(rest) = dir.strip_prefix(b"/proc/") else { return false };
     let mut parts = rest.split(|&b| b == b'/');
     let numeric = |p: Option<&[u8]>| p.is_some_and(|p| p.iter().all(u8::is_ascii_digit));

@@ -15,6 +15,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, PoisonError, RwLock};
+use vrift_policy::Spoken;
 
 /// A set of names. The hash is quick and seeded anew in each run.
 type Names = HashSet<Box<[u8]>, foldhash::fast::RandomState>;
@@ -25,14 +26,25 @@ pub struct Dir {
     pub physical: Box<[u8]>,
     /// None: it can't be listed, so every name may be a link.
     links: Option<RwLock<Names>>,
-    /// The names here that are not the kernel's: projected ones, and what is hidden. Few.
-    special: Vec<Box<[u8]>>,
+    /// The names here that are not the kernel's: projected ones, what is hidden, and what a rule
+    /// may speak of. Few, or all.
+    special: Spoken,
 }
 
 impl Dir {
     /// Is `name`, as far as this directory goes, what the kernel finds by itself and no link?
     pub fn is_plain(&self, name: &[u8]) -> bool {
-        !self.special.iter().any(|special| **special == *name) && !self.may_be_link(name)
+        let special = match &self.special {
+            Spoken::Names(names) => names.iter().any(|special| **special == *name),
+            Spoken::Alike => false,
+            Spoken::All => true,
+        };
+        !special && !self.may_be_link(name)
+    }
+
+    /// Does a rule speak of every name here, and say the same of each?
+    pub fn is_ruled(&self) -> bool {
+        self.special == Spoken::Alike
     }
 
     /// May `name` be a symbolic link?
@@ -106,7 +118,7 @@ impl RealDirs {
 
     /// The directory at `physical`, listed now if it was not yet. `special` is asked once for
     /// the names that are not the kernel's.
-    pub fn look(&self, physical: &[u8], special: impl FnOnce() -> Vec<Box<[u8]>>) -> Known {
+    pub fn look(&self, physical: &[u8], special: impl FnOnce() -> Spoken) -> Known {
         if let Some(dir) = self.get(physical) {
             return Known::Dir(dir);
         }
@@ -190,6 +202,10 @@ fn list_links(dir: &OwnedFd) -> Result<Names, nix::errno::Errno> {
 mod tests {
     use super::*;
 
+    fn nothing() -> Spoken {
+        Spoken::Names(Vec::new())
+    }
+
     #[test]
     fn links_are_listed_noted_and_forgotten() {
         let tmp = tempfile::tempdir().expect("a temporary directory");
@@ -197,7 +213,8 @@ mod tests {
         std::fs::write(tmp.path().join("b"), "").expect("a file");
         let path = tmp.path().as_os_str().as_bytes();
         let dirs = RealDirs::default();
-        let Known::Dir(dir) = dirs.look(path, || vec![b"d".as_slice().into()]) else {
+        let Known::Dir(dir) = dirs.look(path, || Spoken::Names(vec![b"d".as_slice().into()]))
+        else {
             panic!("the directory is there")
         };
         assert!(dir.may_be_link(b"a"));
@@ -210,7 +227,7 @@ mod tests {
         dirs.forget(path);
         assert!(dirs.get(path).is_none());
         assert!(dirs.get(b"/other/way").is_none(), "aliases go with their directory");
-        assert!(matches!(dirs.look(b"/nothing/here", Vec::new), Known::Missing));
+        assert!(matches!(dirs.look(b"/nothing/here", nothing), Known::Missing));
     }
 
     #[test]
@@ -220,8 +237,8 @@ mod tests {
         std::fs::create_dir(&one).expect("a directory");
         let dirs = RealDirs::hiding(Identity::of(&one).into_iter().collect());
         std::fs::rename(&one, &other).expect("moved");
-        assert!(matches!(dirs.look(other.as_os_str().as_bytes(), Vec::new), Known::Hidden));
-        let above = dirs.look(tmp.path().as_os_str().as_bytes(), Vec::new);
+        assert!(matches!(dirs.look(other.as_os_str().as_bytes(), nothing), Known::Hidden));
+        let above = dirs.look(tmp.path().as_os_str().as_bytes(), nothing);
         assert!(matches!(above, Known::Dir(_)));
     }
 }

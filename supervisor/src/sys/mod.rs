@@ -5,6 +5,8 @@
 
 pub mod caught;
 pub mod clone;
+pub mod credentials;
+pub mod lease;
 pub mod mount;
 #[cfg(test)]
 pub mod plain;

@@ -73,6 +73,24 @@ pub fn default_sigpipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
+/// The processor time that this process has taken, all its threads together.
+pub fn processor_time() -> std::time::Duration {
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::time::TimeValLike;
+    let used =
+        getrusage(UsageWho::RUSAGE_SELF).map(|usage| usage.user_time() + usage.system_time());
+    let microseconds = used.map_or(0, |time| time.num_microseconds());
+    std::time::Duration::from_micros(microseconds.try_into().unwrap_or(0))
+}
+
+/// Four random bytes, by getrandom(2).
+pub fn random() -> Result<[u8; 4], Errno> {
+    let mut bytes = [0u8; 4];
+    // SAFETY: the kernel writes at most the four bytes of `bytes`; so few come whole.
+    let r = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    Errno::result(r).map(|_| bytes)
+}
+
 /// pidfd_open(2).
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: integer arguments only.
@@ -91,6 +109,26 @@ pub fn pidfd_open_thread(tid: i32) -> Result<OwnedFd, Errno> {
         )
     };
     own(fd)
+}
+
+/// The wait status of the process behind a pidfd that has been waited for already: `PIDFD_GET_INFO`
+/// with `PIDFD_INFO_EXIT` (`include/uapi/linux/pidfd.h`, Linux 6.15). None on an older kernel, or
+/// when nobody has waited for it yet.
+pub fn exit_code_of(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    /// `struct pidfd_info` as it was at first: a mask, a cgroup's id, and 32-bit words, of which
+    /// the last is the exit code.
+    #[repr(C)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        words: [u32; 12],
+    }
+    nix::ioctl_readwrite!(pidfd_get_info, 0xff, 11, Info);
+    let mut info = Info { mask: PIDFD_INFO_EXIT, cgroup: 0, words: [0; 12] };
+    // SAFETY: the request's number holds the size of `Info`, and the kernel writes no more.
+    unsafe { pidfd_get_info(pidfd.as_raw_fd(), &raw mut info) }.ok()?;
+    (info.mask & PIDFD_INFO_EXIT != 0).then(|| info.words[11].cast_signed())
 }
 
 /// pidfd_getfd(2): a duplicate of descriptor `fd` of the process behind `pidfd`.
@@ -121,6 +159,36 @@ pub fn same_description(a: i32, fd_a: RawFd, b: i32, fd_b: RawFd) -> Result<bool
         )
     };
     Errno::result(r).map(|r| r == 0)
+}
+
+/// What the task that pid namespace `namespace` calls `pid` is called here (`NS_GET_PID_FROM_PIDNS`,
+/// Linux 6.11). ESRCH: there is none.
+pub fn number_from(namespace: BorrowedFd<'_>, pid: i32) -> Result<i32, Errno> {
+    const NS_GET_PID_FROM_PIDNS: libc::c_ulong = 0x8004_b706;
+    // SAFETY: integer arguments only: the request takes the number itself.
+    Errno::result(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PID_FROM_PIDNS, pid) })
+}
+
+/// What our task `pid` is called in pid namespace `namespace` (`NS_GET_PID_IN_PIDNS`, Linux 6.11).
+pub fn number_in(namespace: BorrowedFd<'_>, pid: i32) -> Result<i32, Errno> {
+    const NS_GET_PID_IN_PIDNS: libc::c_ulong = 0x8004_b708;
+    // SAFETY: integer arguments only: the request takes the number itself.
+    Errno::result(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PID_IN_PIDNS, pid) })
+}
+
+/// Sends a signal to the process behind a pidfd.
+pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    // SAFETY: integer arguments, and a null pointer that the kernel takes for "none".
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            libc::c_long::from(pidfd.as_raw_fd()),
+            libc::c_long::from(signal),
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    Errno::result(r).map(drop)
 }
 
 /// getdents64(2) into `buf`; returns the bytes filled, 0 at the end.

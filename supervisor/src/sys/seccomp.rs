@@ -56,6 +56,41 @@ pub fn load_with_listener(program: &[Instruction], flags: u32) -> Result<OwnedFd
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Sends `message` and the listener to the socket `to`. The call has `cookie` in the upper half of
+/// its first argument, which is an int to the kernel, for the filter to know it by.
+pub fn send_marked(
+    to: &OwnedFd,
+    cookie: u32,
+    message: &[u8],
+    listener: &OwnedFd,
+) -> Result<(), Errno> {
+    #[repr(C)]
+    struct Control {
+        header: libc::cmsghdr,
+        fd: RawFd,
+    }
+    // SAFETY: integers only, for which zero is a value.
+    let mut control: Control = unsafe { std::mem::zeroed() };
+    // SAFETY: CMSG_LEN only computes.
+    let len = unsafe { libc::CMSG_LEN(size_of::<RawFd>().try_into().unwrap_or(4)) };
+    control.header.cmsg_len = len as _;
+    control.header.cmsg_level = libc::SOL_SOCKET;
+    control.header.cmsg_type = libc::SCM_RIGHTS;
+    control.fd = listener.as_raw_fd();
+    let mut part =
+        libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
+    // SAFETY: integers and pointers, for which zero is a value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = size_of::<Control>() as _;
+    let fd = (i64::from(cookie) << 32) | i64::from(to.as_raw_fd());
+    // SAFETY: the header points at what outlives the call, which only reads it; `fd` is open.
+    let sent = unsafe { libc::syscall(libc::SYS_sendmsg, fd, &raw const header, 0) };
+    Errno::result(sent).map(drop)
+}
+
 /// Does the kernel know this filter flag? Asked as its documentation advises: a null program is
 /// EFAULT when the flag is known and EINVAL when it is not. The flags for listeners are EINVAL
 /// alone too, so a listener is asked for with them.

@@ -2,6 +2,7 @@
 //!
 //! nix's wait has no value for real-time signals, so the status words are taken apart here.
 
+use crate::sys::seccomp::Instruction;
 use nix::errno::Errno;
 use std::ffi::c_void;
 
@@ -101,6 +102,19 @@ pub fn set_registers(tid: i32, regs: &Registers) -> Result<(), Errno> {
         iov_len: size_of::<Registers>(),
     };
     ptrace(libc::PTRACE_SETREGSET, tid, NT_PRSTATUS, (&raw const iov).addr()).map(drop)
+}
+
+/// Filter `index` of a stopped task, the oldest first. Errors: ENOENT after the last; EACCES without
+/// CAP_SYS_ADMIN; EIO on a kernel without CONFIG_CHECKPOINT_RESTORE.
+pub fn seccomp_filter(tid: i32, index: usize) -> Result<Vec<Instruction>, Errno> {
+    /// `PTRACE_SECCOMP_GET_FILTER` of include/uapi/linux/ptrace.h.
+    const GET_FILTER: libc::c_uint = 0x420c;
+    let count = ptrace(GET_FILTER, tid, index, 0)?;
+    let count = usize::try_from(count).unwrap_or(0);
+    let mut filter = vec![Instruction { code: 0, jt: 0, jf: 0, k: 0 }; count];
+    // A filter never changes: the kernel writes `count` instructions.
+    ptrace(GET_FILTER, tid, index, filter.as_mut_ptr().addr())?;
+    Ok(filter)
 }
 
 /// Waits for the next stop of a task that the calling thread traces. A receiver has no children.

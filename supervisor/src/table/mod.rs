@@ -5,6 +5,7 @@
 //! [`ROWS`]. A call that names or changes files and has no row is a hole: a test compares the
 //! table with the kernel's own list.
 
+pub mod names;
 pub mod origin;
 mod rows;
 
@@ -13,7 +14,7 @@ use vrift_policy::Errno;
 use vrift_policy::Operation;
 
 /// The instruction set whose numbers and registers a call uses.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Arch {
     /// 64-bit x86.
     X86_64,
@@ -152,6 +153,8 @@ pub enum Handler {
     Socket(Operation),
     /// i386's socketcall(call, args): bind and connect among others.
     SocketCall,
+    /// getsockname(fd, addr, len) and getpeername.
+    SocketName,
     /// chdir(path).
     ChDir,
     /// execve(path, argv, envp).
@@ -169,6 +172,8 @@ pub enum Handler {
     Process { pid: u8, act: Act },
     /// fcntl: only `F_SETLEASE` is asked for.
     Lease,
+    /// flock(fd, operation).
+    Flock,
     /// unshare: only a new user namespace is asked for, and noted.
     Unshare,
     /// Refused whatever its arguments, and the summary says why. The argument is the path that it
@@ -197,15 +202,17 @@ pub enum Act {
 /// When the filter asks for a call at all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Need {
-    /// Whenever the job has mounts.
+    /// Whenever the job has mounts, and, unless it is of mounts alone, whenever it has rules.
     Mounts,
+    /// With a mount that can be written to.
+    Writable,
     /// Also without mounts: what was opened, run and changed is recorded.
     Record,
     /// Also without mounts when look-ups are recorded (`[trace] probes`).
     Probes,
     /// `[syscalls] io_uring = "enosys"`.
     IoUring,
-    /// With mounts, where the supervisor has no privilege over tasks that are not dumpable.
+    /// With mounts or rules, where the supervisor has no privilege over tasks that are not dumpable.
     Unprivileged,
 }
 
@@ -226,6 +233,23 @@ pub struct Row {
     pub need: Need,
     /// One line for the public table.
     pub note: &'static str,
+}
+
+impl Handler {
+    /// Does the call only ever ask about what a descriptor stands for, which no rule for real paths
+    /// changes?
+    pub const fn is_of_mounts_alone(self) -> bool {
+        matches!(
+            self,
+            Handler::FStat(_)
+                | Handler::GetCwd
+                | Handler::FStatFs { .. }
+                | Handler::FGetXattr
+                | Handler::FListXattr
+                | Handler::Lease
+                | Handler::Flock
+        )
+    }
 }
 
 impl Row {
@@ -254,6 +278,16 @@ pub const IOCTLS: &[(u32, &str)] = &[
 /// ioctl requests that get EPERM whatever their descriptor: `USERFAULTFD_IOC_NEW` makes what
 /// userfaultfd(2) makes.
 pub const REFUSED_IOCTLS: &[u32] = &[0xaa00];
+
+/// The calls that the supervisor of a container has to be asked about, or that have to be refused
+/// there: the container's filter is not the supervisor's own, and may let them pass.
+///
+/// Not among them: acting on the supervisor's processes, which a container with process numbers of
+/// its own can't name, and making a process undumpable, which keeps nobody out who has the rights
+/// that an agent needs.
+pub fn in_containers() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().filter(|row| !matches!(row.handler, Handler::Process { .. } | Handler::PrCtl))
+}
 
 /// Rows by number for one architecture: `lookup[number]` is the row's index plus one, 0 for none.
 pub struct Dispatch {
@@ -291,22 +325,8 @@ mod tests {
     fn numbers_agree_with_the_kernel_headers() {
         let mut wrong = Vec::new();
         for row in ROWS {
-            let x86: Option<u16> = row
-                .name
-                .parse::<syscalls::x86_64::Sysno>()
-                .ok()
-                .and_then(|s| u16::try_from(s.id()).ok());
-            // The generic header calls it fstatat.
-            let arm_name = if row.name == "newfstatat" { "fstatat" } else { row.name };
-            let arm: Option<u16> = arm_name
-                .parse::<syscalls::aarch64::Sysno>()
-                .ok()
-                .and_then(|s| u16::try_from(s.id()).ok());
-            let i386: Option<u16> = row
-                .name
-                .parse::<syscalls::x86::Sysno>()
-                .ok()
-                .and_then(|s| u16::try_from(s.id()).ok());
+            let number = |arch| names::number(arch, row.name).and_then(|nr| u16::try_from(nr).ok());
+            let [x86, arm, i386] = [Arch::X86_64, Arch::Aarch64, Arch::I386].map(number);
             // The crate is older than the newest calls: those it does not know are compared with
             // nothing here, and named so that this can't hide a typing error.
             let newer = [

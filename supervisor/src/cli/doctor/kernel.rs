@@ -136,12 +136,12 @@ fn features(found: &Findings) -> Vec<Check> {
             "use Linux 5.15 or later, in a container that allows pidfd_getfd",
         ),
         match found.kcmp {
-            0 => Check::ok("kcmp", "files of equal content are told apart by their descriptors"),
+            0 => Check::ok("kcmp", "O_PATH descriptors of files of equal content are told apart"),
             e => Check::missing(
                 "kcmp",
                 format!(
-                    "after dup or fork, a file may be shown by the path of another one with the \
-                     same content: {}",
+                    "after dup or fork, an O_PATH descriptor may be shown by the path of another \
+                     file with the same content: {}",
                     Errno::from_raw(e)
                 ),
                 "use a kernel with CONFIG_KCMP, in a container that allows kcmp",

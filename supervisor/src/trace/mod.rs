@@ -1,0 +1,24 @@
+//! The record of a job: who opened, ran, changed and looked up what.
+//!
+//! A receiver's call becomes a [`current`] draft, which the places that know something add to
+//! (the path when it is read, the place when it is found, the answer when it is sent); what comes
+//! of it is an [`event`], which one thread writes ([`writer`]). Processes' ends come from
+//! [`exits`]. [`reader`] reads a trace back for `report` and `explain`.
+
+pub mod current;
+pub mod event;
+mod exits;
+pub mod hint;
+mod look;
+mod program;
+pub mod reader;
+mod recorder;
+mod syscalls;
+mod tally;
+mod text;
+mod writer;
+
+pub use recorder::{Mounted, Recorder, Scope, first_line, origin};
+pub use tally::{Slow, Tally, title};
+pub use text::Text;
+pub use writer::{Writer, Written};
