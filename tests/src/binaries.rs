@@ -67,3 +67,16 @@ fn build() -> PathBuf {
     );
     profile_dir
 }
+
+/// The rows of `vrift-trace syscalls --json`.
+///
+/// # Panics
+/// When it doesn't print them.
+#[must_use]
+pub fn table() -> Vec<serde_json::Value> {
+    let out = Command::new(vrift_trace())
+        .args(["syscalls", "--json"])
+        .output()
+        .expect("vrift-trace runs");
+    serde_json::from_slice(&out.stdout).expect("a list in JSON")
+}

@@ -2,6 +2,7 @@
 //! content, flags and compiler, and kept in a cache.
 
 use crate::skip::program;
+use crate::world::World;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -167,6 +168,18 @@ pub fn origin() -> Result<[PathBuf; 3], String> {
         &[&file("origin_main.c"), "-Wl,-rpath,$ORIGIN/lib", &at, "-lorigin", "-ldl"],
     )?;
     Ok([main, library, plugin])
+}
+
+/// Ingests as `t` what the guests storm and dumpable are run in: `file`, `sub/`, and `prog`, a guest.
+///
+/// # Panics
+/// When the file system refuses, or the plain compiler is missing.
+pub fn storm_ground(world: &World) {
+    world.file("src/file", "storm\n");
+    world.dir("src/sub");
+    let prog = guest("self", Guest::Dynamic).expect("the plain compiler");
+    fs::copy(prog, world.path("src/prog")).expect("prog");
+    world.ingest(world.path("src"), "t");
 }
 
 /// The static Go guest.

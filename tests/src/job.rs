@@ -83,6 +83,13 @@ impl Job {
         self
     }
 
+    /// Runs it by another command, whose arguments it becomes.
+    #[must_use]
+    pub fn behind<S: AsRef<OsStr>>(mut self, argv: impl IntoIterator<Item = S>) -> Self {
+        self.argv.splice(0..0, argv.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
     /// Sets a variable of its environment.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {

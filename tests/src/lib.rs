@@ -20,13 +20,18 @@
 
 pub mod binaries;
 pub mod builds;
+pub mod containers;
 pub mod guests;
 pub mod hang;
+pub mod in_place;
 pub mod job;
 pub mod oracle;
+pub mod ruled;
+pub mod schema;
 pub mod skip;
 pub mod store_guard;
 pub mod terminal;
+pub mod traces;
 pub mod tree;
 pub mod world;
 

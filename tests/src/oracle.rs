@@ -1,18 +1,24 @@
-//! The oracle of `read-only`: a read-only bind mount of the same tree at the same path, in a
-//! mount namespace of its own (as root a real one, otherwise within a user namespace).
+//! The kernel as the oracle. For `read-only` it is a read-only bind mount of the same tree at the
+//! same path, in a mount namespace of its own (as root a real one, otherwise within a user
+//! namespace); for `overlay`, a plain directory on the store's disk.
 //!
-//! [`bound`] runs any command on it. The modules ask one guest (`fixtures/oracle`) to make the
-//! same calls on both sides, at a [`place`] with a real directory beside the mount: [`rows`] by
-//! a table, [`generate`] at random; [`compare`] knows the [`differences`] that are meant, and
-//! [`shrink`] finds the shortest sequence that shows one that isn't.
+//! [`bound`] runs any command on the former. The modules ask one guest (`fixtures/oracle`) to make
+//! the same calls on both sides: at a [`place`] with a real directory beside the read-only mount,
+//! [`rows`] by a table and [`generate`] at random; at a [`writable`] place, [`mutate`] at random,
+//! with the [`whole`] trees compared at the end. [`compare`] knows the [`differences`] that are
+//! meant, [`shrink`] finds the shortest sequence that shows one that isn't, and [`tally`] counts.
 
 pub mod compare;
 pub mod differences;
 pub mod generate;
+pub mod mutate;
 pub mod place;
 pub mod rows;
 pub mod script;
 pub mod shrink;
+pub mod tally;
+pub mod whole;
+pub mod writable;
 
 use crate::guests::{compile, fixtures};
 use crate::job::Job;
@@ -95,7 +101,7 @@ pub fn guest(linked_statically: bool) -> Result<PathBuf, String> {
     }
     // The cache knows the other guests' sources by itself, these by this word.
     let mut key = blake3::Hasher::new();
-    for name in ["oracle.c", "calls.h", "show.h", "words.h"] {
+    for name in ["oracle.c", "calls.h", "change.h", "show.h", "words.h"] {
         key.update(&fs::read(dir.join(name)).unwrap_or_else(|e| panic!("{name}: {e}")));
     }
     args.push(format!("-DSOURCES=x{}", &key.finalize().to_hex()[..16]));

@@ -105,8 +105,16 @@ impl World {
             OsStr::new(name),
         ];
         let outcome = self.vrift(argv).timeout(300).run().ok();
-        *self.snapshot.lock().expect("snapshot") = Snapshot::of(&self.store());
+        self.remember();
         outcome
+    }
+
+    /// Takes the store as it is now for what must not change from here on.
+    ///
+    /// # Panics
+    /// When another thread panicked while it did so.
+    pub fn remember(&self) {
+        *self.snapshot.lock().expect("snapshot") = Snapshot::of(&self.store());
     }
 
     /// `vrift-trace` with these mounts (`AT`, `REF`) and this command.

@@ -9,7 +9,7 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
-    use vrift_tests::job::{MARK, expect_no_leftovers, new_mark};
+    use vrift_tests::job::{MARK, expect_no_leftovers, new_mark, patience};
     use vrift_tests::{Guest, World, binaries, guest, need, tree};
 
     const KILL: i32 = 9;
@@ -65,6 +65,11 @@ mod tests {
             i32::try_from(self.child.id()).expect("a process id")
         }
 
+        /// The keeper: where there is none yet, as soon as there is.
+        fn keeper(&self) -> i32 {
+            soon("keeper", || children(self.pid()).into_iter().find(|c| !children(*c).is_empty()))
+        }
+
         /// The status, or a failure after ten seconds; and what was said on stderr.
         fn end(&mut self) -> (std::process::ExitStatus, String) {
             let started = Instant::now();
@@ -72,7 +77,7 @@ mod tests {
                 if let Some(status) = self.child.try_wait().expect("wait") {
                     break status;
                 }
-                if started.elapsed() > Duration::from_secs(10) {
+                if started.elapsed() > Duration::from_secs(10) * patience() {
                     let picture = vrift_tests::hang::picture(&self.mark);
                     vrift_tests::hang::kill(&self.mark);
                     panic!("no end within ten seconds\n{picture}");
@@ -112,6 +117,18 @@ mod tests {
         text.unwrap_or_default().split_whitespace().filter_map(|n| n.parse().ok()).collect()
     }
 
+    /// What `look` finds within five seconds.
+    fn soon(what: &str, look: impl Fn() -> Option<i32>) -> i32 {
+        let end = Instant::now() + Duration::from_secs(5) * patience();
+        while Instant::now() < end {
+            if let Some(pid) = look() {
+                return pid;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        panic!("no {what} was seen");
+    }
+
     /// Moments from the very start to the middle of the work.
     fn moments(count: u32) -> impl Iterator<Item = Duration> {
         (0..count).map(|n| Duration::from_micros(u64::from(n * n) * 700 + u64::from(n % 7) * 131))
@@ -139,18 +156,7 @@ mod tests {
     #[test]
     fn a_job_ends_with_its_keeper() {
         for moment in moments(24) {
-            // Too early there is none yet: then it is killed as soon as there is.
-            let mut running = kill_after(moment, |job| {
-                let end = Instant::now() + Duration::from_secs(5);
-                while Instant::now() < end {
-                    let keeper = children(job.pid()).into_iter().find(|c| !children(*c).is_empty());
-                    if keeper.is_some() {
-                        return keeper;
-                    }
-                    std::thread::sleep(Duration::from_micros(200));
-                }
-                panic!("no keeper was seen");
-            });
+            let mut running = kill_after(moment, |job| Some(job.keeper()));
             let (status, said) = running.end();
             assert_eq!(status.code(), Some(125), "killed after {moment:?}: {status}: {said}");
             assert_eq!(said.lines().count(), 1, "{said}");
@@ -165,9 +171,9 @@ mod tests {
         let mut running = Running::start();
         std::thread::sleep(Duration::from_millis(200));
         let supervisor = running.pid();
-        let keeper = children(supervisor).into_iter().find(|c| !children(*c).is_empty());
+        let keeper = running.keeper();
         send(supervisor, 19); // SIGSTOP: it must not tidy up while the keeper is killed
-        send(keeper.expect("a keeper"), KILL);
+        send(keeper, KILL);
         send(supervisor, KILL);
         let _ = running.child.wait();
         vrift_tests::hang::kill(&running.mark);
@@ -181,10 +187,7 @@ mod tests {
         for moment in moments(16) {
             let first = |job: &Running| children(job.pid()).into_iter().flat_map(children).next();
             let mut running = kill_after(Duration::ZERO, |job| {
-                let end = Instant::now() + Duration::from_secs(5);
-                while first(job).is_none() && Instant::now() < end {
-                    std::thread::sleep(Duration::from_micros(200));
-                }
+                soon("command", || first(job));
                 std::thread::sleep(moment);
                 first(job)
             });

@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use vrift_tests::guests::storm_ground;
     use vrift_tests::job::patience;
     use vrift_tests::{Guest, World, guest, need, oracle};
 
@@ -12,22 +12,11 @@ mod tests {
     const WITHOUT_WAKE_UP: &str = "sync-wake-up";
     const OLD: &str = "wait-killable,sync-wake-up";
 
-    fn target(world: &World) {
-        world.file("src/file", "storm\n");
-        world.dir("src/sub");
-        fs::copy(
-            guest("self", Guest::Dynamic).expect("the plain compiler"),
-            world.path("src/prog"),
-        )
-        .expect("prog");
-        world.ingest(world.path("src"), "t");
-    }
-
     fn storm(how: Guest, mode: &str, without: &str) {
         let name = format!("storm::{how:?}::{mode}::{without}");
         let program = need!(&name, guest("storm", how));
         let world = World::new();
-        target(&world);
+        storm_ground(&world);
         let p = world.path("p");
         // Long enough for the signals and execs that the guest wants to have seen.
         let seconds = (3 * patience().min(4)).to_string();
@@ -73,6 +62,24 @@ mod tests {
         storm(Guest::Dynamic, "norestart", OLD);
     }
 
+    /// A handler may begin where an answer is being written to the stack: perl died of that.
+    #[test]
+    fn what_a_call_writes_is_never_written_over_a_handler() {
+        let perl = need!("a timer while files are looked at", vrift_tests::skip::program("perl"));
+        let world = World::new();
+        world.file("t/text", "text\n");
+        world.ingest(world.path("t"), "t");
+        let p = world.path("p");
+        let script = "use Time::HiRes qw(setitimer ITIMER_REAL); my $n = 0; \
+                      $SIG{ALRM} = sub { $n++ }; setitimer(ITIMER_REAL, 0.002, 0.002); \
+                      for (1..15000) { open(my $f, \"<\", \"$ARGV[0]/text\") or $!{EINTR} or die \"open: $!\"; } \
+                      setitimer(ITIMER_REAL, 0); die \"$n signals\" if $n < 20;";
+        let argv = [perl.as_os_str(), "-e".as_ref(), script.as_ref(), p.as_os_str()];
+        for without in [NEW, OLD] {
+            world.trace(&[(&p, "t")], argv).env("VRIFT_WITHOUT", without).run().ok();
+        }
+    }
+
     #[test]
     fn storm_on_a_32_bit_program_as_on_an_old_kernel() {
         storm(Guest::Bits32, "restart", OLD);
@@ -83,7 +90,7 @@ mod tests {
         let name = "an_undumpable_program_gets_right_answers";
         let program = need!(name, guest("dumpable", Guest::Dynamic));
         let world = World::new();
-        target(&world);
+        storm_ground(&world);
         let p = world.path("p");
         let argv = [program.as_os_str(), p.as_os_str()];
         let got = world.trace(&[(&p, "t")], argv).run().ok();
@@ -104,7 +111,7 @@ mod tests {
     #[test]
     fn a_feature_that_is_none_is_named() {
         let world = World::new();
-        target(&world);
+        storm_ground(&world);
         let p = world.path("p");
         let got = world.trace(&[(&p, "t")], ["true"]).env("VRIFT_WITHOUT", "haste").run();
         let got = got.expect(125);
@@ -130,7 +137,7 @@ mod tests {
 
     fn stop_and_continue(without: &str) {
         let world = World::new();
-        target(&world);
+        storm_ground(&world);
         let p = world.path("p");
         let script = format!(
             "cd {}; (while :; do cat file; cd sub; cd ..; ./prog; done >/dev/null) & k=$!; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.05; kill -STOP $k; sleep 0.02; kill -CONT $k; done; sleep 0.1; kill $k; wait $k; cat file",

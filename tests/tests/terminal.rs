@@ -4,6 +4,7 @@
 mod tests {
     use std::ffi::OsString;
     use std::path::{Path, PathBuf};
+    use vrift_tests::job::patience;
     use vrift_tests::terminal::Terminal;
     use vrift_tests::{Guest, World, binaries, guest, need};
 
@@ -68,7 +69,7 @@ mod tests {
         terminal.wait_for("ready");
         terminal.type_keys(format!("cat {}/f; sleep 100\n", p.display()).as_bytes());
         terminal.wait_for("text");
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(std::time::Duration::from_millis(300) * patience().min(10));
         terminal.type_keys(b"\x1a");
         terminal.wait_for("Stopped");
         terminal.type_keys(b"bg; jobs; kill %1; wait; echo af''ter; exit 5\n");

@@ -1,6 +1,6 @@
 //! Both sides' answers beside each other: the first that differs without a reason.
 
-use super::differences::{Verdict, judge};
+use super::differences::{Difference, Verdict, judge};
 use super::script::{Answers, Sequence};
 use std::collections::BTreeMap;
 
@@ -22,15 +22,31 @@ pub struct Mismatch {
 pub struct Comparison {
     /// Answers that were compared, those with a reason to differ included.
     pub compared: usize,
+    /// How often each call was made, and how often the kernel refused it.
+    pub calls: BTreeMap<String, (usize, usize)>,
     /// How often each deliberate difference was met.
     pub reasons: BTreeMap<&'static str, usize>,
     /// The first mismatch of each sequence that has one.
     pub wrong: Vec<Mismatch>,
 }
 
+/// Both sides' answers to sequences.
+///
+/// It fails with a sentence for [`skip!`](crate::skip!) when this machine can't be its own oracle.
+pub type Ask<'a> = dyn Fn(&[Sequence]) -> Result<[Answers; 2], String> + 'a;
+
+/// The name of the call that an operation makes, whoever makes it.
+pub fn name(operation: &str) -> &str {
+    operation.split(' ').find(|word| !word.starts_with(['>', '&'])).unwrap_or_default()
+}
+
 /// Compares; a sequence is left at its first mismatch, and where a deliberate difference makes
 /// what follows it different.
-pub fn compare(sequences: &[Sequence], [kernel, projected]: &[Answers; 2]) -> Comparison {
+pub fn compare(
+    sequences: &[Sequence],
+    [kernel, projected]: &[Answers; 2],
+    meant: &[Difference],
+) -> Comparison {
     let mut result = Comparison::default();
     for (number, sequence) in sequences.iter().enumerate() {
         let (mut ours, mut theirs) = (projected.0[number].iter(), kernel.0[number].iter());
@@ -43,7 +59,10 @@ pub fn compare(sequences: &[Sequence], [kernel, projected]: &[Answers; 2]) -> Co
             let (kernel, projected) = (kernel.unwrap_or(&ended), projected.unwrap_or(&ended));
             result.compared += 1;
             let call = sequence.get(operation).map_or("", String::as_str);
-            match judge(call, kernel, projected) {
+            let known = result.calls.entry(name(call).to_owned()).or_default();
+            known.0 += 1;
+            known.1 += usize::from(kernel.trim_start().starts_with('-'));
+            match judge(meant, call, kernel, projected) {
                 Verdict::Equal => {}
                 Verdict::Meant { reason, goes_on } => {
                     *result.reasons.entry(reason).or_default() += 1;

@@ -49,6 +49,30 @@ if [ "$(id -u)" = 0 ]; then exec "$@"; fi
 exec setpriv --inh-caps=-all --ambient-caps=-all "$@"
 "#;
 
+/// `argv` as a job in `base` that, as root, can change nothing outside of `world`.
+pub(super) fn contained(world: &World, base: &Path, argv: Vec<OsString>) -> Job {
+    if !rustix::process::getuid().is_root() {
+        return world.native(argv).cwd(base).timeout(180);
+    }
+    let mut all: Vec<OsString> =
+        ["unshare", "--mount", "sh", "-c", READ_ONLY_WORLD, "sh"].map(OsString::from).into();
+    all.push(world.path("").into());
+    all.extend(argv);
+    world.native(all).cwd(base).timeout(180)
+}
+
+/// The guest as who it shall be, in `base`: the directory by its path, as the one entered before may
+/// be the other side's.
+pub(super) fn become_who((guest, who): (&Path, Who), base: &Path) -> Vec<OsString> {
+    let mut argv: Vec<OsString> = vec!["env".into(), "-C".into(), base.into()];
+    if who == Who::Another {
+        let become_nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+        argv.extend(become_nobody.map(OsString::from));
+    }
+    argv.push(guest.into());
+    argv
+}
+
 /// Whose calls are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
@@ -63,15 +87,15 @@ pub enum Who {
 pub struct Place {
     world: World,
     base: PathBuf,
+    mode: &'static str,
 }
 
 impl Place {
-    /// Lays out the trees and ingests them.
+    /// Lays out the trees and ingests them, to be projected in `mode`.
     ///
     /// # Panics
     /// When the file system refuses.
-    #[expect(clippy::new_without_default, reason = "it makes directories and a store")]
-    pub fn new() -> Self {
+    pub fn new(mode: &'static str) -> Self {
         let world = World::new();
         let mut base = world.path("at");
         for _ in 0..DEPTH {
@@ -79,7 +103,7 @@ impl Place {
         }
         let everybody = fs::Permissions::from_mode(0o755);
         fs::set_permissions(world.path(""), everybody).expect("let others in");
-        let place = Self { world, base };
+        let place = Self { world, base, mode };
         place.plant();
         place.world.ingest(place.world.path("src"), "tree");
         place.world.ingest(place.world.path("src2"), "tree2");
@@ -210,15 +234,7 @@ impl Place {
         super::possible()?;
         self.refresh();
         let text = write(sequences, &self.base);
-        let mut argv: Vec<OsString> = ["env", "-C"].map(OsString::from).into();
-        // The directory by its path: the one entered before may be the other side's.
-        argv.push(self.base.clone().into());
-        if who == Who::Another {
-            let become_nobody =
-                ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
-            argv.extend(become_nobody.map(OsString::from));
-        }
-        argv.push(guest.into());
+        let argv = become_who((guest, who), &self.base);
         let (kernel, projected) = std::thread::scope(|scope| {
             let kernel = scope.spawn(|| self.kernel(&argv).stdin(&text).run());
             let projected = self.projected(&argv).stdin(&text).run();
@@ -229,18 +245,9 @@ impl Place {
 
     fn answers(&self, outcome: &Outcome, sequences: &[Sequence]) -> Answers {
         assert!(outcome.status.success(), "a side ended badly: {outcome}");
+        // Both sides would agree about a call that the guest doesn't know, and nothing be compared.
+        assert!(outcome.stderr.is_empty(), "the guest was not understood: {outcome}");
         parse(&outcome.stdout, sequences)
-    }
-
-    fn contained(&self, argv: Vec<OsString>) -> Job {
-        if !rustix::process::getuid().is_root() {
-            return self.world.native(argv).cwd(&self.base).timeout(180);
-        }
-        let mut all: Vec<OsString> =
-            ["unshare", "--mount", "sh", "-c", READ_ONLY_WORLD, "sh"].map(OsString::from).into();
-        all.push(self.world.path("").into());
-        all.extend(argv);
-        self.world.native(all).cwd(&self.base).timeout(180)
     }
 
     fn kernel(&self, command: &[OsString]) -> Job {
@@ -250,19 +257,19 @@ impl Place {
         argv.extend([place("native"), place("at"), place("src"), self.base.join("mnt").into()]);
         argv.extend([place("src2"), self.base.join("mnt2").into()]);
         argv.extend_from_slice(command);
-        self.contained(argv)
+        contained(&self.world, &self.base, argv)
     }
 
     fn projected(&self, command: &[OsString]) -> Job {
         let mut argv: Vec<OsString> = vec![binaries::vrift_trace().into(), "--quiet".into()];
         for (at, name) in [("mnt", "tree"), ("mnt2", "tree2")] {
             let mut mount = OsString::from(self.base.join(at));
-            mount.push(format!("={name}"));
+            mount.push(format!("={name},mode={}", self.mode));
             argv.extend(["-m".into(), mount]);
         }
         argv.push("--".into());
         argv.extend_from_slice(command);
-        self.contained(argv)
+        contained(&self.world, &self.base, argv)
     }
 
     /// The store and its trees are as they were: for a test that wants to know before the end.

@@ -1,14 +1,16 @@
 //! From a failing batch to the shortest failing sequence.
 
-use super::compare::{Mismatch, compare};
-use super::place::{Place, Who};
+use super::compare::{Ask, Mismatch, compare};
+use super::differences::Difference;
 use super::script::Sequence;
-use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// The most runs that one failure may take.
 const RUNS: usize = 150;
+/// And the most time: on an emulated machine a run takes seconds.
+const TIME: Duration = Duration::from_secs(60);
 
-/// A failing sequence that can't be made shorter by leaving anything out.
+/// A failing sequence, as short as it could be made by leaving things out.
 #[derive(Debug)]
 pub struct Shortest {
     /// What must have run before it, as sequences of their own.
@@ -30,27 +32,38 @@ impl std::fmt::Display for Shortest {
         for operation in &self.operations {
             writeln!(f, "    {operation}")?;
         }
-        writeln!(f, "      kernel:    {}", self.mismatch.kernel)?;
-        write!(f, "      projected: {}", self.mismatch.projected)
+        let (kernel, projected) = (&self.mismatch.kernel, &self.mismatch.projected);
+        writeln!(f, "      kernel:    {}", apart(kernel, projected))?;
+        write!(f, "      projected: {}", apart(projected, kernel))
     }
 }
 
-/// The same failure, in as few operations as possible.
-pub fn shrink(place: &Place, guest: (&Path, Who), all: &[Sequence], found: &Mismatch) -> Shortest {
+/// An answer, or of a long one what the other doesn't have: a whole tree's is a page.
+fn apart(answer: &str, other: &str) -> String {
+    if answer.len() < 400 {
+        return answer.to_owned();
+    }
+    let known: std::collections::HashSet<&str> = other.split(' ').collect();
+    let own: Vec<&str> = answer.split(' ').filter(|word| !known.contains(word)).collect();
+    format!("... {}", own.join(" ... "))
+}
+
+/// The same failure, in as few operations as is found out in bounded time.
+pub fn shrink(ask: &Ask<'_>, meant: &[Difference], all: &[Sequence], found: &Mismatch) -> Shortest {
     let mut operations = all[found.sequence].clone();
     operations.truncate(found.operation + 1);
-    let mut runs = 0;
+    let (mut runs, began) = (0, Instant::now());
     let mut mismatch = found.clone();
     let mut before: Vec<Sequence> = Vec::new();
     let mut fails = |before: &[Sequence], operations: &Sequence| -> Option<Mismatch> {
         runs += 1;
-        if runs > RUNS {
+        if runs > RUNS || began.elapsed() > TIME {
             return None;
         }
         let mut whole = before.to_vec();
         whole.push(operations.clone());
-        let answers = place.ask(guest, &whole).ok()?;
-        compare(&whole, &answers).wrong.into_iter().find(|m| {
+        let answers = ask(&whole).ok()?;
+        compare(&whole, &answers, meant).wrong.into_iter().find(|m| {
             // The same answers to the same call, or it is another failure.
             m.sequence == before.len()
                 && m.operation + 1 == operations.len()
