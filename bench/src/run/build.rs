@@ -1,9 +1,11 @@
-//! A whole C build: natively, under the floor, projected, and traced without a projection.
+//! A whole C build: natively, under the floor, projected, projected and recorded, and traced without
+//! a projection.
 //!
 //! The sources are read from one tree, the objects go to one directory that is emptied before each
 //! build. Projected and native sources lie equally deep, and what comes out has to be the same.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,8 @@ pub struct Build {
     pub floor: Cost,
     /// Under vrift-trace, from the projection.
     pub projected: Cost,
+    /// The same with `-o`.
+    pub recorded: Cost,
     /// Under vrift-trace without mounts and with `probes = false`, on the real tree.
     pub traced: Cost,
     /// Notifications of one build under the floor.
@@ -72,7 +76,12 @@ pub fn measure(
     let report = work.join("floor.json");
     let native = place.make(&source);
     let floor = native.clone().under(tools.floor().arg("--report").arg(&report));
-    let mut projected = projected(tools, &place, &source, problems);
+    let mut projected = projected(tools, &place, &source, &[], problems);
+    let record = work.join("build.trace");
+    let options = ["-o".as_ref(), record.as_os_str()];
+    let mut recorded = projected
+        .as_ref()
+        .and_then(|_| self::projected(tools, &place, &source, &options, problems));
     let mut traced = traced(tools, &place, &native, problems);
 
     let (_, expected) = place.build(&native)?;
@@ -83,6 +92,7 @@ pub fn measure(
         native: Cost::default(),
         floor: Cost::default(),
         projected: Cost::default(),
+        recorded: Cost::default(),
         traced: Cost::default(),
         notifications: 0,
         identical: true,
@@ -100,9 +110,11 @@ pub fn measure(
         };
         add(&native, &mut build.native)?;
         add(&floor, &mut build.floor)?;
-        for (job, cost) in
-            [(&mut projected, &mut build.projected), (&mut traced, &mut build.traced)]
-        {
+        for (job, cost) in [
+            (&mut projected, &mut build.projected),
+            (&mut recorded, &mut build.recorded),
+            (&mut traced, &mut build.traced),
+        ] {
             if let Some(this) = job
                 && let Err(error) = add(this, cost)
             {
@@ -122,6 +134,7 @@ fn projected(
     tools: &Tools,
     place: &Place,
     source: &Path,
+    options: &[&OsStr],
     problems: &mut Vec<String>,
 ) -> Option<Job> {
     let trace = tools.trace()?;
@@ -132,7 +145,7 @@ fn projected(
     let at = mount_point(source);
     let mut mount = at.clone().into_os_string();
     mount.push("=bench/source");
-    Some(place.make(&at).under(trace.arg("-m").arg(mount)))
+    Some(place.make(&at).under(trace.args(options).arg("-m").arg(mount)))
 }
 
 fn traced(tools: &Tools, place: &Place, native: &Job, problems: &mut Vec<String>) -> Option<Job> {

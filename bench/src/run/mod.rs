@@ -7,6 +7,7 @@
 pub mod build;
 pub mod calls;
 pub mod fixture;
+pub mod in_place;
 pub mod machine;
 pub mod process;
 pub mod report;
@@ -57,6 +58,8 @@ pub enum Part {
     Calls,
     /// A whole C build.
     Build,
+    /// Redis, built in place.
+    InPlace,
     /// Starting `true`.
     Startup,
 }
@@ -90,6 +93,11 @@ pub fn measure(options: &Options) -> Result<Figures, Failure> {
     if wanted(Part::Build) {
         build = kept(build::measure(&tools, work.path(), rounds, &mut problems), &mut problems);
     }
+    let mut in_place = None;
+    if wanted(Part::InPlace) {
+        in_place =
+            kept(in_place::measure(&tools, work.path(), rounds, &mut problems), &mut problems);
+    }
     let mut startup = None;
     if wanted(Part::Startup) {
         let (rounds, files) = if options.quick { (5, LARGE / 100) } else { (8 * rounds, LARGE) };
@@ -103,6 +111,7 @@ pub fn measure(options: &Options) -> Result<Figures, Failure> {
         rounds,
         calls,
         build,
+        in_place,
         startup,
         problems,
     })

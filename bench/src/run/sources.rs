@@ -1,4 +1,5 @@
-//! The C program that is built: Lua 5.4 as Debian or Ubuntu have it, else a generated one.
+//! The C programs that are built: Lua 5.4 as Debian or Ubuntu have it, else a generated one; and
+//! Redis.
 //!
 //! The sources are fetched once, into a cache directory, by an apt configuration of its own: the
 //! system's sources, with deb-src in the place of deb, and private lists. No file of the system
@@ -55,26 +56,40 @@ pub fn prepare(directory: &Path) -> Result<Sources, Failure> {
 
 /// Unpacks the `src` directory of Lua to `directory`; the name and version.
 fn lua(directory: &Path) -> Result<String, Failure> {
+    let unpacked = directory.with_extension("unpacked");
+    let version = debian("lua5.4", &unpacked)?;
+    fs::rename(unpacked.join("src"), directory)
+        .map_err(Failure::io(format!("cannot make {}", directory.display())))?;
+    Ok(format!("Lua {version}"))
+}
+
+/// Unpacks Redis to `directory`, which must not exist; the name and version.
+///
+/// # Errors
+/// It cannot be fetched or unpacked.
+pub fn redis(directory: &Path) -> Result<String, Failure> {
+    Ok(format!("Redis {}", debian("redis", directory)?))
+}
+
+/// Unpacks the original sources of a Debian package to `directory`; the version.
+fn debian(package: &str, directory: &Path) -> Result<String, Failure> {
     let cache = cache_directory()?;
-    let archive = match find_archive(&cache) {
+    let archive = match find_archive(&cache, package) {
         Some(archive) => archive,
         None => {
-            fetch(&cache)?;
-            find_archive(&cache).ok_or_else(|| {
+            fetch(&cache, package)?;
+            find_archive(&cache, package).ok_or_else(|| {
                 Failure::io("cannot find what apt fetched")(io::ErrorKind::NotFound.into())
             })?
         }
     };
-    let unpacked = directory.with_extension("unpacked");
-    fs::create_dir_all(&unpacked)
-        .map_err(Failure::io(format!("cannot make {}", unpacked.display())))?;
-    let tar = Job::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&unpacked);
-    tar.arg("--strip-components=1").run()?;
-    fs::rename(unpacked.join("src"), directory)
+    fs::create_dir_all(directory)
         .map_err(Failure::io(format!("cannot make {}", directory.display())))?;
+    let tar = Job::new("tar").arg("-xf").arg(&archive).arg("-C").arg(directory);
+    tar.arg("--strip-components=1").run()?;
     let name = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let version = name.trim_start_matches("lua5.4_").split(".orig").next().unwrap_or_default();
-    Ok(format!("Lua {version}"))
+    let version = name.split_once('_').map_or("", |(_, rest)| rest);
+    Ok(version.split(".orig").next().unwrap_or_default().to_owned())
 }
 
 fn cache_directory() -> Result<PathBuf, Failure> {
@@ -87,16 +102,16 @@ fn cache_directory() -> Result<PathBuf, Failure> {
     Ok(cache)
 }
 
-fn find_archive(cache: &Path) -> Option<PathBuf> {
+fn find_archive(cache: &Path, package: &str) -> Option<PathBuf> {
     fs::read_dir(cache).ok()?.filter_map(Result::ok).map(|entry| entry.path()).find(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("lua5.4_") && name.contains(".orig.tar.")
+        name.starts_with(&format!("{package}_")) && name.contains(".orig.tar.")
     })
 }
 
 /// Fetches with apt into `cache`, which holds nothing that counts when this fails: apt gives a file
 /// its name only when its checksum is right.
-fn fetch(cache: &Path) -> Result<(), Failure> {
+fn fetch(cache: &Path, package: &str) -> Result<(), Failure> {
     let apt = tempfile::Builder::new()
         .prefix("apt-")
         .tempdir_in(cache)
@@ -113,7 +128,7 @@ fn fetch(cache: &Path) -> Result<(), Failure> {
     // Some source that has no deb-src makes this fail; what counts is the next command.
     let updated = get().arg("update").run();
     get()
-        .args(["source", "--download-only", "lua5.4"])
+        .args(["source", "--download-only", package])
         .run()
         .map_err(|error| updated.err().unwrap_or(error))?;
     Ok(())
