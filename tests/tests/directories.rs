@@ -41,6 +41,21 @@ mod tests {
         streams(100_000, Guest::Dynamic);
     }
 
+    /// Set back too late, the stream went astray in about one of 2,000 rounds on two CPUs.
+    #[test]
+    fn a_listing_that_fails_leaves_the_stream_to_the_task() {
+        let name = "directories::a_listing_that_fails_leaves_the_stream_to_the_task";
+        let program = need!(name, guest("rewound", Guest::Dynamic));
+        let world = World::new();
+        for n in 0..30 {
+            world.file(format!("src/f{n}"), "");
+        }
+        world.ingest(world.path("src"), "t");
+        let p = world.path("p");
+        let argv = [program, p.clone(), "10000".into()];
+        world.trace(&[(&p, "t")], argv).timeout(120).run().ok();
+    }
+
     #[test]
     fn a_mount_point_shows_in_its_parents_listing() {
         let world = World::new();
