@@ -8,6 +8,10 @@
 //! seccompiler, the usual compiler for such filters, has no notify action and one architecture to
 //! a program; the unit tests use it to check the verdicts of this one.
 
+use self::assembly::{
+    ANY_BIT, ARCH, AT_LEAST, EQUAL, LOAD, Leaves, NR, RETURN, X32_BIT, arg_high, arg_low, errno,
+    ins, jump, tree,
+};
 use crate::features::AbsentCalls;
 use crate::sys::seccomp::Instruction;
 use crate::table::{
@@ -76,27 +80,20 @@ impl Needs {
     }
 }
 
-/// What is not handed over even where every call is. The first ones end a task, or go on with what a
-/// signal interrupted. The last make one: a signal that comes before they are received has them fail
-/// with EINTR, which they never do by themselves, and which shells don't try again.
-pub const UNTOLD: [&str; 9] = [
+/// What is not handed over even where every call is; nor is clone, unless it makes namespaces. The
+/// first ones end a task, or go on with what a signal interrupted. The last make one: a signal that
+/// comes before they are received has them fail with EINTR, which they never do by themselves, and
+/// which shells don't try again.
+pub const UNTOLD: [&str; 8] = [
     "exit",
     "exit_group",
     "restart_syscall",
     "rt_sigreturn",
     "sigreturn",
-    "clone",
     "clone3",
     "fork",
     "vfork",
 ];
-
-const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
-const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-const ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
-const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
@@ -106,29 +103,12 @@ const PR_SET_DUMPABLE: u32 = 4;
 /// `CLONE_NEWUSER` of include/uapi/linux/sched.h.
 pub const CLONE_NEWUSER: u32 = 0x1000_0000;
 
+/// The flags of clone(2) that make namespaces, as docker's default profile masks them: `CLONE_NEWNS`,
+/// `_NEWCGROUP`, `_NEWUTS`, `_NEWIPC`, `_NEWUSER`, `_NEWPID` and `_NEWNET`.
+pub const CLONE_NAMESPACES: u32 = 0x7e02_0000;
+
 /// `F_SETLEASE` of include/uapi/linux/fcntl.h.
 pub const F_SETLEASE: u32 = 1024;
-
-/// Offsets into `struct seccomp_data`.
-const NR: u32 = 0;
-const ARCH: u32 = 4;
-const fn arg_low(i: u32) -> u32 {
-    16 + 8 * i
-}
-const fn arg_high(i: u32) -> u32 {
-    16 + 8 * i + 4
-}
-
-/// Numbers from here up are x32 calls under the x86_64 arch word.
-const X32_BIT: u32 = 0x4000_0000;
-
-const fn ins(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
-    Instruction { code, jt, jf, k }
-}
-
-fn errno(e: Errno) -> u32 {
-    libc::SECCOMP_RET_ERRNO | (e.raw().unsigned_abs() & 0xffff)
-}
 
 /// A program that lets everything pass.
 pub fn allow_all() -> Vec<Instruction> {
@@ -161,10 +141,6 @@ pub fn compile(needs: &Needs) -> Vec<Instruction> {
     program
 }
 
-fn jump(over: usize) -> Instruction {
-    ins(JUMP, 0, 0, u32::try_from(over).unwrap_or(u32::MAX))
-}
-
 /// The verdicts of one architecture: a search tree over the numbers that are asked for.
 fn section(arch: Arch, needs: &Needs) -> Vec<Instruction> {
     let leaves: Leaves = ROWS
@@ -187,10 +163,21 @@ fn told(arch: Arch, mut leaves: Leaves, needs: &Needs) -> Vec<Instruction> {
     }
     let number = |name: &&str| names::number(arch, name);
     leaves.extend(UNTOLD.iter().filter_map(number).map(|nr| (nr, vec![ins(RETURN, 0, 0, ALLOW)])));
+    leaves.extend(number(&"clone").map(|nr| (nr, namespaces())));
     if arch == Arch::NATIVE {
         leaves.extend(number(&"sendmsg").map(|nr| (nr, marked(needs))));
     }
     search(arch, leaves, needs, NOTIFY)
+}
+
+/// clone that makes namespaces: rare, and what a profile has to say of it.
+fn namespaces() -> Vec<Instruction> {
+    vec![
+        ins(LOAD, 0, 0, arg_low(0)),
+        ins(ANY_BIT, 0, 1, CLONE_NAMESPACES),
+        ins(RETURN, 0, 0, NOTIFY),
+        ins(RETURN, 0, 0, ALLOW),
+    ]
 }
 
 /// The upper half of a 32-bit argument is nothing to the kernel: there the supervisor marks the call
@@ -204,10 +191,8 @@ fn marked(needs: &Needs) -> Vec<Instruction> {
     ]
 }
 
-/// What each number gets.
-type Leaves = Vec<(u32, Vec<Instruction>)>;
-
-fn search(arch: Arch, mut leaves: Leaves, needs: &Needs, others: u32) -> Vec<Instruction> {
+/// The verdicts of one architecture by number; the number is not loaded yet. x32 calls get ENOSYS.
+pub fn search(arch: Arch, mut leaves: Leaves, needs: &Needs, others: u32) -> Vec<Instruction> {
     leaves.sort_by_key(|(nr, _)| *nr);
     let mut out = vec![ins(LOAD, 0, 0, NR)];
     if arch == Arch::X86_64 {
@@ -219,24 +204,6 @@ fn search(arch: Arch, mut leaves: Leaves, needs: &Needs, others: u32) -> Vec<Ins
         out.push(ins(RETURN, 0, 0, NOTIFY));
     }
     out.extend(tree(&leaves, others));
-    out
-}
-
-fn tree(leaves: &[(u32, Vec<Instruction>)], others: u32) -> Vec<Instruction> {
-    if leaves.len() <= 2 {
-        let mut out = Vec::new();
-        for (nr, code) in leaves {
-            out.push(ins(EQUAL, 0, u8::try_from(code.len()).unwrap_or(u8::MAX), *nr));
-            out.extend_from_slice(code);
-        }
-        out.push(ins(RETURN, 0, 0, others));
-        return out;
-    }
-    let (low, high) = leaves.split_at(leaves.len() / 2);
-    let low_code = tree(low, others);
-    let mut out = vec![ins(AT_LEAST, 0, 1, high[0].0), jump(low_code.len())];
-    out.extend(low_code);
-    out.extend(tree(high, others));
     out
 }
 
@@ -308,6 +275,7 @@ fn leaf(arch: Arch, row: &Row, needs: &Needs) -> Vec<Instruction> {
     }
 }
 
+pub mod assembly;
 pub mod interpreter;
 #[cfg(test)]
 mod tests;

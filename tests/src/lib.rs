@@ -26,6 +26,7 @@ pub mod hang;
 pub mod in_place;
 pub mod job;
 pub mod oracle;
+pub mod podman;
 pub mod ruled;
 pub mod schema;
 pub mod skip;

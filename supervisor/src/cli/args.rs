@@ -1,5 +1,7 @@
 //! Options and subcommands, with their help.
 
+use crate::profile::families::Architecture;
+use crate::profile::libseccomp;
 use crate::profile::runtimes::Runtime;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -226,6 +228,8 @@ pub enum ProfileForm {
     K8s,
     /// Lines for a unit of systemd, without conditions on arguments
     Systemd,
+    /// The program itself, for bwrap --seccomp
+    Bpf,
 }
 
 /// What is done with seccomp profiles.
@@ -235,8 +239,12 @@ pub enum ProfileCommand {
     ///
     /// Exit status: 0 when there is nothing to tell, 1 when there is, 125 when the file can't be
     /// read.
-    #[command(after_help = "Example:\n  vrift-trace profile lint build.json")]
+    #[command(after_help = "Example:\n  vrift-trace profile lint --libseccomp 2.5.4 build.json")]
     Lint {
+        /// Name the calls that this release of libseccomp does not know [default: the newest that is
+        /// known of]
+        #[arg(long, value_name = "VERSION")]
+        libseccomp: Option<libseccomp::Version>,
         /// The profile, in JSON
         file: PathBuf,
     },
@@ -261,6 +269,7 @@ pub enum ProfileCommand {
     #[command(after_help = "Examples:
   vrift-trace -o t1 --record-syscalls -- make
   vrift-trace profile export t1 > build.json
+  vrift-trace profile export --arch x86_64,aarch64 --runtime crun t1 t2 > build.json
   podman run --security-opt seccomp=build.json …")]
     Export {
         /// The traces; more than one run is better than one
@@ -276,13 +285,17 @@ pub enum ProfileCommand {
         /// that were recorded
         #[arg(long)]
         arguments: bool,
+        /// For these architectures, separated by commas [default: the one that was recorded]
+        #[arg(long = "arch", value_enum, value_name = "ARCH", value_delimiter = ',')]
+        architectures: Vec<Architecture>,
         /// The form [default: oci, which docker and podman take too]
         #[arg(long, value_enum, value_name = "FORM", default_value_t = ProfileForm::Oci, hide_default_value = true)]
         format: ProfileForm,
         /// With k8s: where the profile will lie below the kubelet's directory for them
         #[arg(long, value_name = "PATH", required_if_eq("format", "k8s"))]
         localhost_profile: Option<PathBuf>,
-        /// Print instead for each call which program made it first, and in how many of the traces
+        /// Print instead for each call which program made it first, with which path or argument, in how
+        /// many of the traces, and whether it ever succeeded
         #[arg(long)]
         why: bool,
     },
@@ -309,6 +322,8 @@ pub enum ProfileCommand {
         job: Vec<OsString>,
     },
     /// Print one profile that allows what any of the given ones does
+    ///
+    /// The calls that not all of them have are told on stderr, each with how many do.
     #[command(
         after_help = "Example:\n  vrift-trace profile merge run1.json run2.json > build.json"
     )]

@@ -5,8 +5,8 @@ use super::args::{Cli, ProfileCommand, ProfileForm};
 use super::{recorded, report};
 use crate::profile::engine::{self, Engine, Machine};
 use crate::profile::runtimes::Runtime;
-use crate::profile::{Profile, compare, export, lint, verify};
-use std::io::Write;
+use crate::profile::{Profile, bpf, compare, export, lint, verify, why};
+use std::io::{IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -16,17 +16,21 @@ pub fn run(command: &ProfileCommand) -> Result<u8, Complaint> {
         ProfileCommand::Notify { listener, metadata, wait_killable } => {
             notify(listener, metadata, *wait_killable)
         }
-        ProfileCommand::Lint { file } => told(&lint::lint(&read(file)?)),
+        ProfileCommand::Lint { libseccomp, file } => told(&lint::lint(&read(file)?, *libseccomp)),
         ProfileCommand::Diff { old, new } => diff(old, new),
         ProfileCommand::Export {
             traces,
             runtime,
             no_new_privileges,
             arguments,
+            architectures,
             format,
             localhost_profile,
             why,
         } => {
+            if *format == ProfileForm::Bpf && !*why && std::io::stdout().is_terminal() {
+                return Err("--format bpf: not to a terminal; say where: > build.bpf".into());
+            }
             let pod = localhost_profile.as_deref().map(pod).transpose()?;
             let load = |file: &PathBuf| Ok((file.display().to_string(), report::load(file)?));
             let traces = traces.iter().map(load).collect::<Result<Vec<_>, Complaint>>()?;
@@ -34,20 +38,28 @@ pub fn run(command: &ProfileCommand) -> Result<u8, Complaint> {
                 [] => &[Runtime::Runc, Runtime::Crun],
                 some => some,
             };
-            let exported = export::export(&traces, runtimes, *no_new_privileges, *arguments)?;
+            let asked = export::Asked {
+                runtimes,
+                no_new_privileges: *no_new_privileges,
+                arguments: *arguments,
+                architectures,
+            };
+            let exported = export::export(&traces, &asked)?;
             if *why {
-                let text: String =
-                    export::why(&traces).iter().map(|line| format!("{line}\n")).collect();
-                print(&text)?;
+                print(lines(&why::why(&traces)))?;
                 return Ok(0);
             }
+            let text = match format {
+                ProfileForm::Systemd => export::systemd(&exported.profile).into_bytes(),
+                ProfileForm::Bpf => bpf::bytes(&bpf::compile(&exported.profile)?),
+                ProfileForm::Oci | ProfileForm::Docker | ProfileForm::Podman | ProfileForm::K8s => {
+                    exported.profile.text()?.into_bytes()
+                }
+            };
             for note in &exported.notes {
-                eprintln!("vrift-trace: also allowed: {note}");
+                eprintln!("vrift-trace: {note}");
             }
-            match format {
-                ProfileForm::Systemd => print(&export::systemd(&exported.profile))?,
-                _ => print(&exported.profile.text()?)?,
-            }
+            print(text)?;
             if let Some(pod) = pod {
                 eprint!("{pod}");
             }
@@ -73,7 +85,11 @@ pub fn run(command: &ProfileCommand) -> Result<u8, Complaint> {
         ProfileCommand::Merge { files } => {
             let named = |file: &PathBuf| Ok((file.display().to_string(), read(file)?));
             let profiles = files.iter().map(named).collect::<Result<Vec<_>, Complaint>>()?;
-            print(&compare::merge(&profiles)?.text()?)?;
+            let merged = compare::merge(&profiles)?.text()?;
+            for line in compare::coverage(&profiles) {
+                eprintln!("vrift-trace: {line}");
+            }
+            print(merged)?;
             Ok(0)
         }
     }
@@ -90,7 +106,7 @@ fn notify(listener: &Path, metadata: &[String], wait_killable: bool) -> Result<u
         }
     }
     let profile = crate::agent::profile(path, metadata, wait_killable);
-    print(&profile.text()?)?;
+    print(profile.text()?)?;
     Ok(0)
 }
 
@@ -135,12 +151,15 @@ fn read(file: &Path) -> Result<Profile, Complaint> {
 }
 
 /// Prints lines; the exit status is 1 if there are any.
-fn told(lines: &[String]) -> Result<u8, Complaint> {
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    print(&text)?;
-    Ok(u8::from(!lines.is_empty()))
+fn told(all: &[String]) -> Result<u8, Complaint> {
+    print(lines(all))?;
+    Ok(u8::from(!all.is_empty()))
 }
 
-fn print(text: &str) -> Result<(), Complaint> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|e| format!("stdout: {e}"))
+fn lines(all: &[String]) -> String {
+    all.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn print(text: impl AsRef<[u8]>) -> Result<(), Complaint> {
+    std::io::stdout().write_all(text.as_ref()).map_err(|e| format!("stdout: {e}"))
 }

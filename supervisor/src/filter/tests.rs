@@ -307,6 +307,8 @@ fn where_every_call_is_recorded_all_but_a_few_are_asked_for() {
             assert_eq!(verdict(&program, Arch::NATIVE, nr, [0; 6]), ALLOW, "{name}");
         }
     }
+    let clone = |flags| verdict(&program, Arch::NATIVE, native("clone"), [flags, 0, 0, 0, 0, 0]);
+    assert_eq!((clone(0x11), clone(0x4000_0011)), (ALLOW, NOTIFY), "one that makes a namespace");
     for name in ["sendmsg", "execveat"] {
         let marked = (0x5eed_1234u64 << 32) | 7;
         let of = |arg| verdict(&program, Arch::NATIVE, native(name), [arg, 0, 0, 0, 0, 0]);

@@ -1,7 +1,7 @@
 //! Two profiles: what only one of them allows, and both as one.
 
 use super::{ALLOW, Profile, Rule, Verdict, is_plain};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How a profile differs from another: lines that begin with `+` are in `new` only, with `-` in
 /// `old` only. Empty: they say the same.
@@ -87,6 +87,19 @@ pub fn merge(profiles: &[(String, Profile)]) -> Result<Profile, String> {
     Ok(all)
 }
 
+/// The calls that not all of the profiles speak of, each with how many do.
+pub fn coverage(profiles: &[(String, Profile)]) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, profile) in profiles {
+        for name in profile.by_name().into_keys() {
+            *counts.entry(name).or_default() += 1;
+        }
+    }
+    let all = profiles.len();
+    let told = counts.iter().filter(|(_, count)| **count < all);
+    told.map(|(name, count)| format!("{name}: in {count} of {all}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +142,7 @@ mod tests {
                 "- read SCMP_ACT_ALLOW",
             ]
         );
+        assert_eq!(coverage(&[named(&some), named(&all)]), ["read: in 1 of 2"]);
         let other = Profile { default_errno_ret: Some(1), ..all.clone() };
         let said = merge(&[named(&all), named(&other)]).expect_err("two defaults");
         assert!(said.contains("another default action"), "{said}");

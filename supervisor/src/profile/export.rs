@@ -1,59 +1,33 @@
 //! A profile of what jobs called, in the form that OCI runtimes, docker and podman take alike.
 
+use super::families::{self, Architecture};
 use super::runtimes::Runtime;
 use super::{ALLOW, Arg, Profile, Rule};
-use crate::filter::UNTOLD;
+use crate::filter::{CLONE_NAMESPACES, UNTOLD};
 use crate::report::Model;
 use crate::trace::event::VERSION_OF_SYSCALLS;
 use std::collections::{BTreeMap, BTreeSet};
 use vrift_policy::Errno;
 
-/// Calls that libcs and kernels take for one another: the next release of either may use another
-/// one of them, and another architecture lacks some.
-const FAMILIES: &[&[&str]] = &[
-    &["accept", "accept4"],
-    &["access", "faccessat", "faccessat2"],
-    &["alarm", "setitimer"],
-    &["chmod", "fchmodat", "fchmodat2"],
-    &["chown", "fchownat", "lchown"],
-    &["clock_gettime", "gettimeofday", "time"],
-    &["clock_nanosleep", "nanosleep"],
-    &["creat", "open", "openat"],
-    &["dup", "dup2", "dup3"],
-    &["epoll_create", "epoll_create1"],
-    &["epoll_pwait", "epoll_pwait2", "epoll_wait"],
-    &["eventfd", "eventfd2"],
-    &["fstat", "lstat", "newfstatat", "stat", "statx"],
-    &["futimesat", "utime", "utimensat", "utimes"],
-    &["getdents", "getdents64"],
-    &["getpgid", "getpgrp"],
-    &["getrlimit", "prlimit64", "setrlimit"],
-    &["inotify_init", "inotify_init1"],
-    &["link", "linkat"],
-    &["mkdir", "mkdirat"],
-    &["mknod", "mknodat"],
-    &["pause", "poll", "ppoll"],
-    &["pipe", "pipe2"],
-    &["pselect6", "select"],
-    &["readlink", "readlinkat"],
-    &["recv", "recvfrom"],
-    &["rename", "renameat", "renameat2"],
-    &["rmdir", "unlink", "unlinkat"],
-    &["send", "sendto"],
-    &["signalfd", "signalfd4"],
-    &["symlink", "symlinkat"],
-    &["wait4", "waitid", "waitpid"],
-];
-
-/// The flags of clone(2) that make namespaces, as docker's default profile masks them.
-const NAMESPACES: u64 = 0x7e02_0000;
+/// What is to be exported.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// For these runtimes.
+    pub runtimes: &'a [Runtime],
+    /// The container has noNewPrivileges.
+    pub no_new_privileges: bool,
+    /// With conditions on arguments.
+    pub arguments: bool,
+    /// For these architectures; none: the one that was recorded.
+    pub architectures: &'a [Architecture],
+}
 
 /// A profile, and what is in it that no trace has.
 #[derive(Debug)]
 pub struct Exported {
     /// The profile.
     pub profile: Profile,
-    /// One line for each reason to allow more.
+    /// One line for each reason to allow more, and of what another architecture lacks.
     pub notes: Vec<String>,
 }
 
@@ -61,13 +35,10 @@ pub struct Exported {
 ///
 /// # Errors
 /// Which trace says nothing of system calls, or not all.
-pub fn export(
-    traces: &[(String, Model)],
-    runtimes: &[Runtime],
-    no_new_privileges: bool,
-    arguments: bool,
-) -> Result<Exported, String> {
+pub fn export(traces: &[(String, Model)], asked: &Asked<'_>) -> Result<Exported, String> {
+    let Asked { runtimes, no_new_privileges, arguments, .. } = *asked;
     let mut names = BTreeSet::new();
+    let mut spaces = BTreeSet::new();
     let mut values: BTreeMap<String, BTreeSet<Option<(u8, u32)>>> = BTreeMap::new();
     let machine = traces.first().map(|(_, trace)| trace.job.machine.clone());
     for (name, trace) in traces {
@@ -93,25 +64,24 @@ pub fn export(
                     call.call
                 ));
             }
+            // Told where it makes namespaces; else it is allowed whatever its other flags.
+            if call.call == "clone" {
+                spaces.extend(call.value.map(|flags| flags & CLONE_NAMESPACES));
+                continue;
+            }
             names.insert(call.call.to_string());
             values.entry(call.call.to_string()).or_default().insert(call.index.zip(call.value));
         }
     }
-    let seen = names.clone();
-    let mut notes = Vec::new();
-    for family in FAMILIES {
-        let (used, others): (Vec<&str>, Vec<&str>) =
-            family.iter().copied().partition(|name| seen.contains(*name));
-        if !used.is_empty() && !others.is_empty() {
-            notes.push(format!("{}: as {} is used", others.join(", "), used.join(", ")));
-            names.extend(others.into_iter().map(str::to_owned));
-        }
-    }
+    let mut notes = families::widen(&mut names);
     for runtime in runtimes {
         let needed: BTreeSet<&str> = runtime.needs(no_new_privileges).collect();
         let more: Vec<&str> = needed.into_iter().filter(|name| !names.contains(*name)).collect();
         if !more.is_empty() {
-            notes.push(format!("{}: {runtime:?} needs them before the job runs", more.join(", ")));
+            notes.push(format!(
+                "also allowed: {}: {runtime:?} needs them before the job runs",
+                more.join(", ")
+            ));
             names.extend(more.into_iter().map(str::to_owned));
         }
     }
@@ -130,31 +100,43 @@ pub fn export(
             ..Rule::default()
         }));
     }
-    let forks = ["clone", "clone3"];
-    let untold = UNTOLD.iter().filter(|name| !forks.contains(name));
+    let untold = UNTOLD.iter().filter(|name| **name != "clone3");
     let untold: Vec<String> = untold.map(|name| (*name).to_owned()).collect();
     notes.push(format!(
-        "{}, and clone without namespaces: not recorded (clone3 gets ENOSYS, for its flags can't be \
+        "also allowed: {}, and clone without namespaces: not recorded (clone3 gets ENOSYS, for its flags can't be \
          seen, and libc falls back to clone)",
         untold.join(", ")
     ));
     names.extend(untold);
-    let architectures = match machine.as_deref() {
-        Some("aarch64") => &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"][..],
-        _ => &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+    let recorded = match machine.as_deref() {
+        Some("aarch64") => Architecture::Aarch64,
+        _ => Architecture::X86_64,
     };
+    let mut architectures = asked.architectures.to_vec();
+    if architectures.is_empty() {
+        architectures.push(recorded);
+    }
+    architectures.sort_unstable();
+    architectures.dedup();
+    for architecture in architectures.iter().filter(|one| **one != recorded) {
+        let all = names.iter().map(String::as_str).chain(values.keys().map(String::as_str));
+        notes.extend(families::absent(recorded, *architecture, &all.collect()));
+    }
     let rule =
         |names: Vec<String>, args| Rule { names, action: ALLOW.into(), args, ..Rule::default() };
     let mut profile = Profile {
         default_action: "SCMP_ACT_ERRNO".into(),
         default_errno_ret: Some(Errno::ENOSYS.raw().unsigned_abs()),
-        architectures: architectures.iter().map(|arch| (*arch).to_owned()).collect(),
+        architectures: architectures.iter().flat_map(|one| one.with_lesser()).collect(),
         syscalls: vec![
             rule(names.into_iter().collect(), Vec::new()),
-            rule(vec!["clone".into()], vec![masked(0, NAMESPACES, 0)]),
+            rule(vec!["clone".into()], vec![masked(0, CLONE_NAMESPACES.into(), 0)]),
         ],
         ..Profile::default()
     };
+    profile.syscalls.extend(spaces.into_iter().map(|flags| {
+        rule(vec!["clone".into()], vec![masked(0, CLONE_NAMESPACES.into(), flags.into())])
+    }));
     profile.syscalls.extend(conditions);
     profile.arrange();
     Ok(Exported { profile, notes })
@@ -173,20 +155,4 @@ pub fn systemd(profile: &Profile) -> String {
         "[Service]\nSystemCallFilter={}\nSystemCallErrorNumber=ENOSYS\nRestrictNamespaces=yes\n",
         names.join(" ")
     )
-}
-
-/// Who used each call first, by the program's path or process number, and in how many traces.
-pub fn why(traces: &[(String, Model)]) -> Vec<String> {
-    let mut uses: BTreeMap<&str, (BTreeSet<usize>, String)> = BTreeMap::new();
-    for (at, (_, trace)) in traces.iter().enumerate() {
-        for call in &trace.syscalls {
-            let first = || (BTreeSet::new(), trace.caller(call));
-            let entry = uses.entry(&call.call).or_insert_with(first);
-            entry.0.insert(at);
-        }
-    }
-    let all = traces.len();
-    uses.iter()
-        .map(|(call, (runs, by))| format!("{call}: {by}, in {} of {all}", runs.len()))
-        .collect()
 }

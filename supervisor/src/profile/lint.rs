@@ -1,5 +1,6 @@
 //! What a profile says and its readers don't heed, or take another way than it looks.
 
+use super::libseccomp::{self, Version};
 use super::{ALLOW, NOTIFY, Profile};
 use std::collections::BTreeSet;
 
@@ -8,12 +9,14 @@ pub const ALWAYS: [&str; 4] = ["exit", "exit_group", "restart_syscall", "rt_sigr
 /// ENOSYS: from everything else libc does not fall back.
 const ENOSYS: u32 = 38;
 
-/// What is to be said of a profile, each in one line; empty: nothing.
-pub fn lint(profile: &Profile) -> Vec<String> {
+/// What is to be said of a profile, each in one line; empty: nothing. With `libseccomp`, of the names
+/// that this release does not know too; without, of those that none does.
+pub fn lint(profile: &Profile, libseccomp: Option<Version>) -> Vec<String> {
     let mut said = Vec::new();
     frame(profile, &mut said);
     rules(profile, &mut said);
     names(profile, &mut said);
+    unknown(profile, libseccomp, &mut said);
     said
 }
 
@@ -108,12 +111,49 @@ fn names(profile: &Profile, said: &mut Vec<String>) {
     }
 }
 
+fn unknown(profile: &Profile, libseccomp: Option<Version>, said: &mut Vec<String>) {
+    let release = libseccomp.unwrap_or(Version::NEWEST);
+    let instead = format!("so that calls of it get {}", profile.default_action);
+    for name in profile.by_name().keys() {
+        match libseccomp::since(name) {
+            Some(since) if since <= release => {}
+            Some(since) => said.push(format!(
+                "{name}: libseccomp {since} knows it, not {release} or perhaps not: then a runtime \
+                 passes over it, {instead}"
+            )),
+            // A release that is newer than those measured may know any name.
+            None if release > Version::NEWEST => {}
+            None => said.push(format!(
+                "{name}: no libseccomp up to {} knows it: a runtime passes over it, {instead}",
+                Version::NEWEST
+            )),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn said(text: &str) -> String {
-        lint(&Profile::parse(text.as_bytes()).expect(text)).join("\n")
+        lint(&Profile::parse(text.as_bytes()).expect(text), None).join("\n")
+    }
+
+    #[test]
+    fn names_that_a_release_does_not_know_are_told() {
+        let text = r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":38,"syscalls":[{"names":
+            ["exit","exit_group","restart_syscall","rt_sigreturn","mseal","raed"],
+            "action":"SCMP_ACT_ALLOW"}]}"#;
+        let profile = Profile::parse(text.as_bytes()).expect(text);
+        let of = |version: &str| lint(&profile, Some(version.parse().expect(version))).join("\n");
+        assert!(said(text).starts_with("raed: no libseccomp up to 2.6.1"), "{}", said(text));
+        assert!(
+            of("2.5.4").contains("mseal: libseccomp 2.6.0 knows it, not 2.5.4"),
+            "{}",
+            of("2.5.4")
+        );
+        assert!(of("2.5.4").contains("raed: ") && !of("2.6.0").contains("mseal"));
+        assert_eq!(of("2.7.0"), "");
     }
 
     #[test]

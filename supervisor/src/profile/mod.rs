@@ -5,12 +5,16 @@
 //! same profile is the same bytes. Integers are 64 bits wide all the way: no floating point is passed
 //! through, which is exact to 2^53 only.
 
+pub mod bpf;
 pub mod compare;
 pub mod engine;
 pub mod export;
+pub mod families;
+pub mod libseccomp;
 pub mod lint;
 pub mod runtimes;
 pub mod verify;
+pub mod why;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -3,9 +3,13 @@
 use super::{Arch, ROWS};
 use std::borrow::Cow;
 
-/// As libseccomp has it: the generic header, which is aarch64's, calls newfstatat fstatat.
+/// As libseccomp has it: the generic header, which is aarch64's, calls newfstatat fstatat, and break
+/// is a word of Rust's.
 fn spelled(arch: Arch, name: &'static str) -> &'static str {
-    if arch == Arch::Aarch64 && name == "fstatat" { "newfstatat" } else { name }
+    match name {
+        "fstatat" if arch == Arch::Aarch64 => "newfstatat",
+        _ => name.strip_prefix("r#").unwrap_or(name),
+    }
 }
 
 /// The name of call `nr`, as libseccomp has it; `syscall_N` for one that is newer than the list.
@@ -26,7 +30,10 @@ pub fn name(arch: Arch, nr: u32) -> Cow<'static, str> {
 pub fn number(arch: Arch, name: &str) -> Option<u32> {
     let id = match arch {
         Arch::X86_64 => name.parse::<syscalls::x86_64::Sysno>().ok()?.id(),
-        Arch::I386 => name.parse::<syscalls::x86::Sysno>().ok()?.id(),
+        Arch::I386 => {
+            let name = if name == "break" { "r#break" } else { name };
+            name.parse::<syscalls::x86::Sysno>().ok()?.id()
+        }
         Arch::Aarch64 => {
             let name = if name == "newfstatat" { "fstatat" } else { name };
             name.parse::<syscalls::aarch64::Sysno>().ok()?.id()
@@ -43,4 +50,25 @@ pub fn all(arch: Arch) -> Vec<&'static str> {
         Arch::Aarch64 => syscalls::aarch64::Sysno::iter().map(|nr| nr.name()).collect(),
     };
     names.into_iter().map(|name| spelled(arch, name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::libseccomp;
+
+    #[test]
+    fn names_are_those_of_libseccomp_and_lead_back_to_their_number() {
+        for arch in [Arch::X86_64, Arch::I386, Arch::Aarch64] {
+            for name in all(arch) {
+                let number = number(arch, name).expect(name);
+                assert_eq!(self::name(arch, number), name, "{arch:?}");
+                // Calls that no kernel has any more.
+                let gone = libseccomp::since(name).is_none();
+                assert!(!gone || GONE.contains(&name), "{arch:?}: libseccomp has no {name}");
+            }
+        }
+    }
+
+    const GONE: [&str; 2] = ["epoll_ctl_old", "epoll_wait_old"];
 }

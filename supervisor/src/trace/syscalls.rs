@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 /// The argument by whose value a call does one thing or another.
 fn chosen(name: &str) -> Option<usize> {
     match name {
-        "socket" | "personality" | "prctl" | "unshare" => Some(0),
+        "socket" | "personality" | "prctl" | "clone" | "unshare" => Some(0),
         "ioctl" | "fcntl" | "fcntl64" => Some(1),
         "madvise" => Some(2),
         _ => None,
