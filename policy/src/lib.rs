@@ -15,6 +15,7 @@ mod error;
 mod file;
 mod mount;
 mod mount_arg;
+mod opening;
 mod prefix;
 mod raw;
 mod rules;
@@ -31,6 +32,7 @@ pub use file::{
     Access, Compat32, Enforce, IoUring, Job, OnLeftover, Policy, Rule, RulePath, Syscalls, Trace,
 };
 pub use mount::{Mode, MountSpec, OnExit, Origin};
+pub use opening::Opening;
 pub use prefix::{MAX_COMPONENT, MAX_MOUNT_POINT, PrefixError, check_mount_point};
 pub use rules::{
     Grant, Pattern, RealTarget, Rules, Spoken, Surroundings, Verdict, decide_exec, decide_rule,

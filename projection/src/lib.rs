@@ -27,7 +27,7 @@ pub use identity::{FIRST_MINOR, SYNTHETIC_MINOR};
 pub use kind::Kind;
 pub use layout::{EdgeEntry, Mount, MountSource, RealKind};
 pub use listing::Entry;
-pub use node::{Above, Attr, MountIndex, NodeRef, SYNTHETIC};
+pub use node::{Above, Attr, Holder, MountIndex, NodeRef, SYNTHETIC};
 pub use overlay::Content;
 pub use projection::Projection;
 pub use vrift_policy::Mode;

@@ -40,6 +40,15 @@ pub enum Above {
     Real(Box<[u8]>),
 }
 
+/// As [`Above`], borrowed of the projection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Holder<'p> {
+    /// A projected directory.
+    Node(NodeRef),
+    /// A real directory, by its absolute path.
+    Real(&'p [u8]),
+}
+
 /// What stat says of a node, in stat's units.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Attr {

@@ -10,7 +10,7 @@ use crate::error::ProjectionError;
 use crate::identity::{self, SYNTHETIC_MINOR};
 use crate::kind::Kind;
 use crate::layout::{self, EdgeEntry, Layout, Mount, MountSource, RealKind, Synthetic};
-use crate::node::{Above, Attr, MountIndex, NodeRef};
+use crate::node::{Above, Attr, Holder, MountIndex, NodeRef};
 use crate::overlay::{Content, Overlay};
 
 /// Size of a directory and unit of allocation, bytes.
@@ -104,18 +104,35 @@ impl Projection {
     /// # Errors
     /// A damaged manifest, or a node that isn't one of this projection.
     pub fn parent(&self, node: NodeRef) -> Result<Above, ProjectionError> {
-        if node.is_synthetic() {
-            return Ok(self.synthetic(node)?.parent.clone());
-        }
-        let mount = self.mount_of(node)?;
-        if node.node == 0 {
-            return Ok(mount.parent.clone());
-        }
-        let parent = match &mount.overlay {
-            Some(overlay) => overlay.parent(node.node).map_err(|e| damaged(mount, e))?,
-            None => self.node_of(mount, node)?.parent,
+        Ok(match self.holder(node)? {
+            Holder::Node(parent) => Above::Node(parent),
+            Holder::Real(path) => Above::Real(path.into()),
+        })
+    }
+
+    /// As [`Projection::parent`], without a copy of a real directory's path: for callers that may
+    /// not allocate.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of this projection.
+    pub fn holder(&self, node: NodeRef) -> Result<Holder<'_>, ProjectionError> {
+        let above = if node.is_synthetic() {
+            &self.synthetic(node)?.parent
+        } else {
+            let mount = self.mount_of(node)?;
+            if node.node != 0 {
+                let parent = match &mount.overlay {
+                    Some(overlay) => overlay.parent(node.node).map_err(|e| damaged(mount, e))?,
+                    None => self.node_of(mount, node)?.parent,
+                };
+                return Ok(Holder::Node(NodeRef { mount: node.mount, node: parent }));
+            }
+            &mount.parent
         };
-        Ok(Above::Node(NodeRef { mount: node.mount, node: parent }))
+        Ok(match above {
+            Above::Node(parent) => Holder::Node(*parent),
+            Above::Real(path) => Holder::Real(path),
+        })
     }
 
     /// The absolute path of a node.
@@ -149,21 +166,40 @@ impl Projection {
             return Ok(());
         }
         // Backwards, last component first, then turned round: no second buffer.
-        let mut at = node.node;
-        while at != 0 {
-            let here = mount.manifest.node(at).map_err(|e| damaged(mount, e));
-            let up = here.and_then(|here| {
-                // A parent that isn't lower would be a way that never ends.
-                let no_way_up = || ProjectionError::NoWayUp { at: mount.at.clone(), node: at };
-                if here.parent < at { Ok(here) } else { Err(no_way_up()) }
-            });
-            let here = up.inspect_err(|_| out.truncate(start))?;
-            out.extend(here.name.iter().rev());
-            out.push(b'/');
-            at = here.parent;
-        }
-        out.extend(bytes(&mount.at).iter().rev());
+        let told = self.path_backwards(node, &mut |part| out.extend(part.iter().rev()));
+        told.inspect_err(|_| out.truncate(start))?;
         out[start..].reverse();
+        Ok(())
+    }
+
+    /// Tells `each` the pieces of a node's absolute path, the last one first: names, slashes, and at
+    /// the end the mount point. For callers that may not allocate; a writable mount is not asked for
+    /// the names that a job made.
+    ///
+    /// # Errors
+    /// A damaged manifest, a node that isn't one of this projection or that only a job made.
+    pub fn path_backwards(
+        &self,
+        node: NodeRef,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), ProjectionError> {
+        if node.is_synthetic() {
+            each(&self.synthetic(node)?.path);
+            return Ok(());
+        }
+        let mount = self.mount_of(node)?;
+        let mut at = node;
+        while at.node != 0 {
+            let here = self.node_of(mount, at)?;
+            // A parent that isn't lower would be a way that never ends.
+            if here.parent >= at.node {
+                return Err(ProjectionError::NoWayUp { at: mount.at.clone(), node: at.node });
+            }
+            each(here.name);
+            each(b"/");
+            at.node = here.parent;
+        }
+        each(bytes(&mount.at));
         Ok(())
     }
 
@@ -358,6 +394,13 @@ impl Projection {
     #[must_use]
     pub fn mode(&self, node: NodeRef) -> Mode {
         self.mount(node.mount).map_or(Mode::ReadOnly, Mount::mode)
+    }
+
+    /// Whether a mount point, or a synthetic directory, has taken the place of a real directory: a
+    /// real link that leads there does not dangle.
+    #[must_use]
+    pub fn covers_real(&self) -> bool {
+        self.layout.edges.values().flatten().any(|entry| entry.covers)
     }
 
     /// Whether an inner mount lies over a node or over a directory above it.

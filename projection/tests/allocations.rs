@@ -46,6 +46,12 @@ fn hot_look_ups_allocate_nothing() {
             p.parent(header).is_ok_and(|above| above == vrift_projection::Above::Node(include))
         );
         assert!(!p.held_by_real(header).expect("held"));
+        assert!(p.holder(root).is_ok_and(|holder| {
+            matches!(holder, vrift_projection::Holder::Node(above) if above.is_synthetic())
+        }));
+        let mut length = 0;
+        p.path_backwards(header, &mut |part| length += part.len()).expect("a path");
+        assert_eq!(length, b"/vrift/deps/include/a.h".len());
         path.clear();
         p.path_into(header, &mut path).expect("path");
         let listed = p.list(root, 0, |entry| entry.ino > 0 && entry.next > 0);

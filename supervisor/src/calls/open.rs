@@ -13,7 +13,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
-use vrift_policy::{Errno, Operation, Outcome, Target, decide};
+use vrift_policy::{Errno, Opening, Operation, Outcome, Target, decide};
 use vrift_projection::{Attr, Content, Kind, NodeRef};
 use vrift_store::Hash;
 
@@ -152,32 +152,16 @@ fn writes(flags: OFlag) -> bool {
 
 /// The call's name in the decision table.
 pub fn operation(flags: OFlag, target: Target) -> Operation {
-    let temp = flags.bits() & (libc::O_TMPFILE & !libc::O_DIRECTORY) != 0;
-    if flags.contains(OFlag::O_PATH) {
-        if flags.contains(OFlag::O_DIRECTORY) { Operation::List } else { Operation::OpenPath }
-    } else if temp {
-        Operation::MakeTempFile
-    } else if flags.contains(OFlag::O_CREAT | OFlag::O_EXCL) {
-        Operation::CreateExclusive
-    } else if flags.contains(OFlag::O_CREAT) {
-        if flags.contains(OFlag::O_TRUNC) {
-            Operation::CreateTruncate
-        } else if writes(flags) {
-            Operation::CreateWrite
-        } else {
-            Operation::CreateFile
-        }
-    } else if flags.contains(OFlag::O_DIRECTORY)
-        && matches!(target, Target::File | Target::Symlink | Target::Missing)
-    {
-        Operation::List
-    } else if flags.contains(OFlag::O_TRUNC) {
-        Operation::OpenTruncate
-    } else if writes(flags) {
-        Operation::OpenWrite
-    } else {
-        Operation::Read
-    }
+    let opening = Opening {
+        write: writes(flags),
+        create: flags.contains(OFlag::O_CREAT),
+        exclusive: flags.contains(OFlag::O_EXCL),
+        truncate: flags.contains(OFlag::O_TRUNC),
+        directory: flags.contains(OFlag::O_DIRECTORY),
+        temporary: flags.bits() & (libc::O_TMPFILE & !libc::O_DIRECTORY) != 0,
+        path_only: flags.contains(OFlag::O_PATH),
+    };
+    opening.operation(target)
 }
 
 /// What fcntl(F_GETFL) shows later, and how a file is opened.
