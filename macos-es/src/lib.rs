@@ -1,3 +1,7 @@
-//! macOS: the Endpoint Security client and the shim, over the same policy and projection as on
-//! Linux. Nothing is built here yet; the crate holds the place in the workspace so that the
-//! dependency direction (`macos-es → projection → store`, all `→ policy`) is fixed from the start.
+//! macOS: the shim and the Endpoint Security client, over the same policy and projection as on
+//! Linux. The part that knows no system is here, and tested on Linux; docs/MACOS.md says what is
+//! proven of it, and how. Nothing of this has run on a Mac.
+
+#![forbid(unsafe_code)]
+
+pub mod shim;
