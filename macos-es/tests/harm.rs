@@ -66,7 +66,7 @@ fn call(paths: usize) -> impl Strategy<Value = Call> {
 
 /// How many sequences are tried: `PROPTEST_CASES`, or so many that it takes a few seconds.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2000)
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1000)
 }
 
 /// Which operations a call with a path can be; the others are flags of an open.

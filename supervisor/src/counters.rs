@@ -129,7 +129,7 @@ impl Counters {
         self.failed.fetch_add(1, Relaxed);
         // It may hold a name that the job chose.
         let plain = !reason.contains(char::is_control);
-        let reason = if plain { reason } else { crate::summary::printable(reason.as_bytes()) };
+        let reason = if plain { reason } else { vrift_events::printable(reason.as_bytes()) };
         tracing::debug!("{reason}");
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() < TOLD || failures.contains_key(&reason) {

@@ -482,7 +482,7 @@ impl Job {
         let path = node.map(|node| self.path(node)).unwrap_or_default();
         self.counters.fail(format!(
             "{}: blob {hash} of the store is damaged: {what}",
-            crate::summary::printable(&path)
+            vrift_events::printable(&path)
         ));
         Err(Errno::EIO)
     }

@@ -5,9 +5,9 @@ use crate::job::Job;
 use crate::launch::Outcome;
 use crate::trace::event::Rule;
 use crate::trace::{Slow, Tally, Written, hint};
-use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+pub use vrift_events::printable;
 
 /// How many refusals are shown by name.
 const SHOWN: usize = 4;
@@ -206,19 +206,6 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// A path for a message: what is not printable is escaped.
-pub fn printable(path: &[u8]) -> String {
-    path.utf8_chunks().fold(String::new(), |mut out, chunk| {
-        out.extend(chunk.valid().chars().flat_map(|c| {
-            if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }
-        }));
-        for b in chunk.invalid() {
-            let _ = write!(out, "\\x{b:02x}");
-        }
-        out
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +216,5 @@ mod tests {
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(3 << 30), "3.0 GiB");
-        assert_eq!(printable(b"/a\nb\xff/\xc3\xa9"), "/a\\nb\\xff/\u{e9}");
     }
 }

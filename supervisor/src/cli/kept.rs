@@ -84,7 +84,7 @@ pub fn diff(store: &Store, job: &Path, json: bool, times: bool) -> Result<u8, Co
     diff::write_changes(&mut out, &changes, Style::of_stdout(json))
         .map_err(|e| format!("writing to stdout: {e}"))?;
     for path in &tree.left_out {
-        eprintln!("vrift-trace: {}: can't be committed", crate::summary::printable(path));
+        eprintln!("vrift-trace: {}: can't be committed", vrift_events::printable(path));
     }
     Ok(0)
 }

@@ -90,7 +90,7 @@ fn write(options: &LearnOptions) -> Result<u8, Complaint> {
         eprintln!(
             "vrift-trace: {}: a rule that somebody wrote refuses what was done there; see \
              `vrift-trace learn --check`",
-            crate::summary::printable(path)
+            vrift_events::printable(path)
         );
     }
     Ok(seen.status)

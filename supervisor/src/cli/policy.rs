@@ -3,10 +3,10 @@
 use super::Complaint;
 use super::args::{Op, PolicyCommand};
 use super::run::{surroundings, without_links};
-use crate::summary::printable;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use vrift_events::printable;
 use vrift_policy::{
     Access, Errno, Grant, MountSpec, Operation, Outcome, Pattern, Policy, RealTarget, Rules,
     SCHEMA, Severity, Target, check, decide, decide_exec, decide_rule,

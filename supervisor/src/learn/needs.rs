@@ -125,7 +125,7 @@ fn name_of(op: &Op) -> String {
     let path = op.path.as_ref().map_or(op.place(), |path| path.as_bytes());
     let path = if path.is_empty() { op.place() } else { path };
     let name = path.rsplit(|&b| b == b'/').find(|name| !name.is_empty()).unwrap_or_default();
-    crate::summary::printable(name)
+    vrift_events::printable(name)
 }
 
 fn note(needs: &mut Needs, op: &Op, path: &[u8], who: &str) {

@@ -4,13 +4,13 @@
 use super::plan::{Level, Plan};
 use super::words::Words;
 use crate::report::Model;
-use crate::summary::printable;
 use crate::trace::Text;
 use crate::trace::event::{Access, Kind, Op};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use vrift_events::printable;
 use vrift_policy::{
     Errno, Grant, MountSpec, Operation, Pattern, Policy, RealTarget, Rules, Surroundings, Verdict,
     decide_exec, decide_rule,

@@ -1,10 +1,10 @@
 //! Why a call is in a profile: who made it first, with what, how often, and did it ever succeed.
 
 use crate::report::Model;
-use crate::summary::printable;
 use crate::trace::event::{Op, Syscall};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use vrift_events::printable;
 
 /// What the traces say of one call.
 #[derive(Default)]

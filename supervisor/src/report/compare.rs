@@ -2,12 +2,12 @@
 
 use super::Model;
 use super::sets::Paths;
-use crate::summary::printable;
 use crate::trace::Text;
 use crate::trace::event::Op;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use vrift_events::printable;
 
 /// One set of both jobs.
 struct Difference<'a> {

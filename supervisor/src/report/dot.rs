@@ -4,10 +4,10 @@
 //! each directory, or no picture of a build could be read.
 
 use super::Model;
-use crate::summary::printable;
 use crate::trace::event::{Access, Kind, Op};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use vrift_events::printable;
 
 /// The graph.
 pub fn dot(model: &Model) -> Vec<u8> {

@@ -2,11 +2,11 @@
 //! happened to one path.
 
 use super::Model;
-use crate::summary::printable;
 use crate::trace::event::Op;
 use crate::trace::hint;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use vrift_events::printable;
 
 /// How many calls of one kind are told for a path.
 const MOST: usize = 200;

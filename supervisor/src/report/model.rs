@@ -1,11 +1,11 @@
 //! A trace in order: its processes, its calls by time, and the sets of files that they come to.
 
 use super::sets::Sets;
-use crate::summary::printable;
 use crate::trace::event::{End, Event, Job, Op, Syscall};
 use crate::trace::reader::Trace;
 use crate::trace::{Text, title};
 use std::collections::HashMap;
+use vrift_events::printable;
 
 /// A whole trace.
 pub struct Model {

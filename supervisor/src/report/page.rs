@@ -5,11 +5,11 @@
 //! quickly.
 
 use super::Model;
-use crate::summary::printable;
 use crate::trace::event::Access;
 use crate::trace::{Text, hint};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use vrift_events::printable;
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");

@@ -3,9 +3,9 @@
 //! instants on it. Times are in microseconds.
 
 use super::Model;
-use crate::summary::printable;
 use crate::trace::Text;
 use serde_json::{Value, json};
+use vrift_events::printable;
 
 /// The events.
 pub fn perfetto(model: &Model) -> Vec<u8> {

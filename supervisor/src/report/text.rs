@@ -3,12 +3,12 @@
 use super::Model;
 use super::model::Process;
 use super::sets::Paths;
-use crate::summary::printable;
 use crate::trace::event::Access;
 use crate::trace::{Text, hint};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::time::Duration;
+use vrift_events::printable;
 
 /// How many lines a list has at most; what is left out is counted.
 const MOST: usize = 20;

@@ -4,10 +4,10 @@
 use crate::caller::Caller;
 use crate::counters::Refusal;
 use crate::job::Job;
-use crate::summary::printable;
 use crate::table::{Handler, ROWS, Row};
 use crate::trace;
 use std::os::unix::ffi::OsStrExt;
+use vrift_events::printable;
 use vrift_policy::{Errno, Grant, Pattern};
 
 /// May names be looked up in the real directory `dir`, or the link there be followed?

@@ -17,17 +17,6 @@ pub struct Refusal<'a> {
     pub rule: &'a Rule,
 }
 
-impl std::fmt::Display for Rule {
-    /// `vrift.toml:7`, or `-m /vrift=deps`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (&self.file, &self.argument) {
-            (Some(file), _) => write!(f, "{}:{}", file.shown(), self.line.unwrap_or(0)),
-            (None, Some(argument)) => write!(f, "-m {}", argument.shown()),
-            (None, None) => f.write_str("no rule"),
-        }
-    }
-}
-
 /// What would allow a refused call of a trace; empty where it was not refused.
 pub fn of(op: &Op) -> String {
     let Some(refused) = &op.refused else { return String::new() };

@@ -2,11 +2,10 @@
 //!
 //! A receiver's call becomes a [`current`] draft, which the places that know something add to
 //! (the path when it is read, the place when it is found, the answer when it is sent); what comes
-//! of it is an [`event`], which one thread writes ([`writer`]). Processes' ends come from
+//! of it is an [`event`] of `vrift-events`, which one thread writes ([`writer`]). Processes' ends come from
 //! [`exits`]. [`reader`] reads a trace back for `report` and `explain`.
 
 pub mod current;
-pub mod event;
 mod exits;
 pub mod hint;
 mod look;
@@ -15,10 +14,9 @@ pub mod reader;
 mod recorder;
 mod syscalls;
 mod tally;
-mod text;
 mod writer;
 
 pub use recorder::{Mounted, Recorder, Scope, first_line, origin};
 pub use tally::{Slow, Tally, title};
-pub use text::Text;
+pub use vrift_events::{Text, event};
 pub use writer::{Writer, Written};

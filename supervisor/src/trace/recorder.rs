@@ -264,7 +264,7 @@ impl Recorder {
         }
         self.exits.finish();
         let t = self.now();
-        self.writer.close(event::End { t, status, events: 0, ended, supervision_ms })
+        self.writer.close(event::End { t, status, events: 0, ended, supervision_ms, lost: 0 })
     }
 }
 
@@ -299,22 +299,6 @@ pub fn origin<'a>(mounts: &'a [Mounted], path: &[u8]) -> Option<&'a Mounted> {
         rest.is_some_and(|rest| rest.first().is_none_or(|&b| b == b'/'))
     };
     mounts.iter().filter(within).max_by_key(|mount| mount.at.len())
-}
-
-impl Rule {
-    /// As an event holds it.
-    pub fn of(origin: &Origin) -> Rule {
-        match origin {
-            Origin::File { name, line } => Rule {
-                file: Some(name.as_os_str().as_bytes().into()),
-                line: Some(*line as u64),
-                argument: None,
-            },
-            Origin::Argument(text) => {
-                Rule { argument: Some(text.as_bytes().into()), ..Rule::default() }
-            }
-        }
-    }
 }
 
 /// What the job of this process looks like in a trace's first line.

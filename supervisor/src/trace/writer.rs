@@ -179,7 +179,7 @@ fn lines(events: &[Event]) -> Vec<u8> {
 }
 
 fn warn(path: &Path, e: &std::io::Error) {
-    let file = crate::summary::printable(path.as_os_str().as_encoded_bytes());
+    let file = vrift_events::printable(path.as_os_str().as_encoded_bytes());
     eprintln!("vrift-trace: {file}: {e}; the trace ends here, the job goes on");
 }
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn end() -> End {
-        End { t: 9, status: 0, events: 0, ended: 0, supervision_ms: 0 }
+        End { t: 9, status: 0, events: 0, ended: 0, supervision_ms: 0, lost: 0 }
     }
 
     #[test]

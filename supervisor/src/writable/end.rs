@@ -95,7 +95,7 @@ pub fn commit(
         let _ = write!(
             line,
             "; left out, for a manifest holds files, directories and links: {}{}",
-            crate::summary::printable(first),
+            vrift_events::printable(first),
             if more > 0 { format!(" and {more} more") } else { String::new() }
         );
     }

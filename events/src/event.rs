@@ -4,9 +4,12 @@
 //! A key that does not apply is left out. Within a version keys may be added; a new event, or
 //! another meaning, is a new version.
 
-use super::text::Text;
+use crate::text::Text;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use vrift_policy::Origin;
 
 /// The version of a trace without [`Event::Syscall`].
 pub const VERSION: u32 = 1;
@@ -91,6 +94,34 @@ pub struct Rule {
     /// The argument of `vrift-trace`, without its value's option.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub argument: Option<Text>,
+}
+
+impl Rule {
+    /// As an event holds it.
+    #[must_use]
+    pub fn of(origin: &Origin) -> Rule {
+        match origin {
+            Origin::File { name, line } => Rule {
+                file: Some(name.as_os_str().as_bytes().into()),
+                line: Some(*line as u64),
+                argument: None,
+            },
+            Origin::Argument(text) => {
+                Rule { argument: Some(text.as_bytes().into()), ..Rule::default() }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    /// `vrift.toml:7`, or `-m /vrift=deps`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.file, &self.argument) {
+            (Some(file), _) => write!(f, "{}:{}", file.shown(), self.line.unwrap_or(0)),
+            (None, Some(argument)) => write!(f, "-m {}", argument.shown()),
+            (None, None) => f.write_str("no rule"),
+        }
+    }
 }
 
 /// A process.
@@ -311,6 +342,15 @@ pub struct End {
     pub ended: u32,
     /// The supervisor's processor time, in milliseconds.
     pub supervision_ms: u64,
+    /// Events that the system dropped before they were seen: the trace is not all that happened.
+    /// The Linux supervisor loses none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]

@@ -5,7 +5,7 @@
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Bytes that are mostly text: a path, an argument.
 #[derive(Clone, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -19,7 +19,7 @@ impl Text {
 
     /// For people: what is not printable is escaped.
     pub fn shown(&self) -> String {
-        crate::summary::printable(&self.0)
+        printable(&self.0)
     }
 }
 
@@ -109,6 +109,19 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
     pairs.map(|pair| Some(value(pair[0])? << 4 | value(pair[1])?)).collect()
 }
 
+/// A path for a message: what is not printable is escaped.
+pub fn printable(path: &[u8]) -> String {
+    path.utf8_chunks().fold(String::new(), |mut out, chunk| {
+        out.extend(chunk.valid().chars().flat_map(|c| {
+            if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }
+        }));
+        for b in chunk.invalid() {
+            let _ = write!(out, "\\x{b:02x}");
+        }
+        out
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +135,11 @@ mod tests {
         }
         let json = serde_json::to_string(&Text::from(&b"/a\xff"[..])).expect("a name");
         assert_eq!(json, r#"{"hex":"2f61ff"}"#);
+    }
+
+    #[test]
+    fn names_are_shown_plainly() {
+        assert_eq!(printable(b"/a\nb\xff/\xc3\xa9"), "/a\\nb\\xff/\u{e9}");
     }
 
     #[test]
