@@ -20,8 +20,22 @@ pub fn dir() -> &'static Path {
             }
             dir
         }
-        None => build(),
+        None => build(&["-p", "vrift-store", "-p", "vrift-supervisor", "--bins"]),
     })
+}
+
+/// The library that has the macOS shim's core under libc's names.
+///
+/// # Errors
+/// A sentence for [`skip!`](crate::skip!) when it neither is there nor may be built.
+pub fn preload() -> Result<PathBuf, String> {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    let dir = DIR.get_or_init(|| match std::env::var_os("VRIFT_BIN_DIR") {
+        Some(dir) => dir.into(),
+        None => build(&["-p", "vrift-preload"]),
+    });
+    let library = dir.join("libvrift_preload.so");
+    if library.is_file() { Ok(library) } else { Err(format!("no {}", library.display())) }
 }
 
 /// The path of the program `vrift`.
@@ -34,23 +48,15 @@ pub fn vrift_trace() -> PathBuf {
     dir().join("vrift-trace")
 }
 
-/// Builds both into the directory this test was built into: TARGET/PROFILE/deps/test-hash.
-fn build() -> PathBuf {
+/// Builds what is named into the directory this test was built into: TARGET/PROFILE/deps/test-hash.
+fn build(what: &[&str]) -> PathBuf {
     let me = std::env::current_exe().expect("the test's own path");
     let profile_dir = me.parent().and_then(Path::parent).expect("TARGET/PROFILE/deps").to_owned();
     let target = profile_dir.parent().expect("TARGET/PROFILE");
     let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
     cargo
-        .args([
-            "build",
-            "--quiet",
-            "--offline",
-            "-p",
-            "vrift-store",
-            "-p",
-            "vrift-supervisor",
-            "--bins",
-        ])
+        .args(["build", "--quiet", "--offline"])
+        .args(what)
         .arg("--manifest-path")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
         .arg("--target-dir")
@@ -59,10 +65,10 @@ fn build() -> PathBuf {
     if profile_dir.ends_with("release") {
         cargo.arg("--release");
     }
-    let done = cargo.output().expect("cargo build of vrift and vrift-trace");
+    let done = cargo.output().expect("cargo build");
     assert!(
         done.status.success(),
-        "vrift and vrift-trace can't be built: {}",
+        "{what:?} can't be built: {}",
         String::from_utf8_lossy(&done.stderr)
     );
     profile_dir
