@@ -67,7 +67,7 @@ pub enum StoreError {
     },
     /// A blob's content isn't what its name says.
     #[error(
-        "blob {hash} in store {} is damaged: ingest its tree again after removing it, `vrift verify` names all damage",
+        "blob {hash} in store {} is damaged: `vrift verify --quarantine` puts it aside, then ingest its tree again",
         shown(root)
     )]
     DamagedBlob {
@@ -134,6 +134,54 @@ pub enum StoreError {
     DamagedRef {
         /// The ref.
         name: String,
+    },
+    /// The head of an upper directory, or the store's note of one, says nothing that is known.
+    #[error(
+        "can't tell which manifest the changes in {} belong to: it is damaged; end its job, or throw the changes away with `vrift-trace discard`",
+        shown(path)
+    )]
+    DamagedUpper {
+        /// The upper directory, or the note.
+        path: PathBuf,
+    },
+    /// A ref, or changes that are kept, name a manifest that isn't there.
+    #[error(
+        "{by} names manifest {hash}, which is missing: ingest its tree again, or remove the name"
+    )]
+    Dangling {
+        /// What names it.
+        by: String,
+        /// The manifest.
+        hash: Hash,
+    },
+    /// The file system of the store can't protect files in this way.
+    #[error("the file system of store {} has no {what}; nothing was protected", shown(root))]
+    NoProtection {
+        /// The store's root.
+        root: PathBuf,
+        /// What it hasn't.
+        what: &'static str,
+    },
+    /// The user may not protect files, or take protection away.
+    #[error(
+        "the blobs of store {} can't be protected or unprotected by this user: it takes root (CAP_LINUX_IMMUTABLE; for fs-verity the right to write to them)",
+        shown(root)
+    )]
+    MayNotProtect {
+        /// The store's root.
+        root: PathBuf,
+    },
+    /// Blobs that were stored a moment ago are gone, and no collection can have taken them.
+    #[error("something removes blobs from store {} by itself: keep it out of there", shown(root))]
+    Vanishing {
+        /// The store's root.
+        root: PathBuf,
+    },
+    /// Another collection is at work.
+    #[error("another `vrift gc` is at work in store {}: wait for its end", shown(root))]
+    Collecting {
+        /// The store's root.
+        root: PathBuf,
     },
     /// Nothing has that name.
     #[error(

@@ -5,25 +5,31 @@
 //! happen anywhere in this crate: a file of the user that was ingested changes in any way, a blob
 //! or a manifest is written a second time, or bytes that fail their checksum are handed out.
 
+pub mod collect;
 mod content;
 pub mod diff;
 pub mod error;
 pub mod export;
 pub mod hash;
+mod hold;
 pub mod ingest;
 pub mod json;
 pub mod manifest;
+pub mod protect;
 mod publish;
+mod quarantine;
 mod refs;
 mod stats;
 mod store;
 pub mod text;
+pub mod uppers;
 mod verify;
 mod whole;
 
 pub use error::StoreError;
 pub use export::{ExportError, Exported, LinkMode};
 pub use hash::{Hash, HashParseError};
+pub use hold::Hold;
 pub use ingest::{IngestError, IngestOptions, Ingested, Progress, PutError, PutFile};
 pub use manifest::{Manifest, ManifestError, Node, NodeId, NodeKind};
 pub use refs::{Ref, check_ref_name};

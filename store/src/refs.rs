@@ -146,14 +146,26 @@ impl Store {
     }
 
     /// Waits until nobody else changes a ref; nobody does as long as the result lives.
-    fn lock_refs(&self) -> Result<OwnedFd, StoreError> {
-        let dir = self.open_dir("refs")?;
-        loop {
-            match fs::flock(&dir, FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(dir),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(StoreError::io("lock", self.root().join("refs"))(errno)),
+    pub(crate) fn lock_refs(&self) -> Result<OwnedFd, StoreError> {
+        self.lock_dir("refs", FlockOperation::LockExclusive)
+    }
+
+    /// Waits until it is on the disk which refs there are, and which changes are kept.
+    pub(crate) fn sync_names(&self) -> Result<(), StoreError> {
+        let mut dirs = vec!["refs".to_owned()];
+        while let Some(dir) = dirs.pop() {
+            for (name, kind) in self.list(&dir)? {
+                if let (FileType::Directory, Ok(name)) = (kind, String::from_utf8(name)) {
+                    dirs.push(format!("{dir}/{name}"));
+                }
             }
+            self.sync_dir(&dir)?;
+        }
+        match self.sync_dir("uppers") {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(())
+            }
+            result => result,
         }
     }
 
@@ -309,7 +321,17 @@ impl Store {
     /// # Errors
     /// As [`Store::resolve`] and [`Store::manifest`].
     pub fn open_manifest(&self, spec: &str) -> Result<Manifest, StoreError> {
-        let hash = self.resolve(spec)?;
+        let mut hash = self.resolve(spec)?;
+        loop {
+            match self.manifest(&hash) {
+                // The ref was moved since it was read, and what it named was collected.
+                Err(StoreError::MissingManifest { .. }) => match self.resolve(spec)? {
+                    now if now == hash => break,
+                    now => hash = now,
+                },
+                result => return result,
+            }
+        }
         match self.manifest(&hash) {
             // Only a path can name what isn't in the store.
             Err(StoreError::MissingManifest { .. })

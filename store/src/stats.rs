@@ -1,6 +1,6 @@
 //! How much there is, and what sharing content saves.
 
-use rustix::fs::{self, AtFlags, FileType};
+use rustix::fs::{self, AtFlags, FileType, StatxAttributes, StatxFlags};
 
 use crate::error::StoreError;
 use crate::store::Store;
@@ -14,6 +14,8 @@ pub struct Stats {
     pub blob_bytes: u64,
     /// What they take on the disk.
     pub blob_disk_bytes: u64,
+    /// Of the blobs, those that are protected.
+    pub protected_blobs: u64,
     /// Number of manifests.
     pub manifests: u64,
     /// Length of all manifests together.
@@ -24,6 +26,8 @@ pub struct Stats {
     pub files: u64,
     /// What these files would take if each had its own content.
     pub file_bytes: u64,
+    /// Damaged blobs that were put aside.
+    pub quarantined_blobs: u64,
     /// Manifests that couldn't be read, and don't count in `files` and `file_bytes`.
     pub unreadable_manifests: u64,
 }
@@ -41,14 +45,18 @@ impl Store {
             let fd = self.open_dir(&path)?;
             for (name, _) in self.list(&path)? {
                 // Gone meanwhile, or not ours to look at: not counted.
-                let Ok(stat) = fs::statat(&fd, &name[..], AtFlags::SYMLINK_NOFOLLOW) else {
+                let wanted = StatxFlags::SIZE | StatxFlags::BLOCKS;
+                let Ok(stat) = fs::statx(&fd, &name[..], AtFlags::SYMLINK_NOFOLLOW, wanted) else {
                     continue;
                 };
+                let protected = stat.stx_attributes.contains(StatxAttributes::IMMUTABLE);
+                stats.protected_blobs += u64::from(protected);
                 stats.blobs += 1;
-                stats.blob_bytes += u64::try_from(stat.st_size).unwrap_or(0);
-                stats.blob_disk_bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+                stats.blob_bytes += stat.stx_size;
+                stats.blob_disk_bytes += stat.stx_blocks * 512;
             }
         }
+        stats.quarantined_blobs = self.list("quarantine")?.len() as u64;
         for (name, _) in self.list("manifests")? {
             let Some(hash) = std::str::from_utf8(&name).ok().and_then(|name| name.parse().ok())
             else {

@@ -12,16 +12,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 
 use crate::error::StoreError;
 use crate::hash::Hash;
+use crate::hold;
 use crate::manifest::Manifest;
 use crate::publish::{Draft, Published};
 
 /// What the `format` file says.
 const FORMAT: &[u8] = b"vrift store 1\n";
+/// The moment of the call, for utimensat(2).
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
 /// What `open_or_create` makes; `exec` and `jobs` belong to the supervisor.
 const MADE: [&str; 4] = ["blobs", "manifests", "refs", "tmp"];
 
@@ -42,8 +45,8 @@ pub(crate) type FileId = (u64, u64);
 
 impl Store {
     /// All directories that may stand in a store's root. Besides them there is the file `format`.
-    pub const DIRECTORIES: [&str; 8] =
-        ["blobs", "manifests", "refs", "tmp", "checked", "exec", "jobs", "uppers"];
+    pub const DIRECTORIES: [&str; 9] =
+        ["blobs", "manifests", "refs", "tmp", "checked", "exec", "jobs", "quarantine", "uppers"];
 
     /// Where the user's store is: `VR_THE_SOURCE`, else `$XDG_DATA_HOME/vrift/the_source`, else
     /// `~/.local/share/vrift/the_source`.
@@ -159,17 +162,20 @@ impl Store {
         self.open_file(&blob_name(hash))?.ok_or_else(missing)
     }
 
-    /// Opens the manifest named `hash`.
+    /// Opens the manifest named `hash`. As long as it is open no collection removes it, nor any blob
+    /// that it names.
     ///
     /// # Errors
     /// It is missing, damaged, or under the wrong name.
     pub fn manifest(&self, hash: &Hash) -> Result<Manifest, StoreError> {
         let name = manifest_name(hash);
-        let Some(file) = self.open_file(&name)? else {
-            return Err(StoreError::MissingManifest { hash: *hash, root: self.path.clone() });
-        };
+        let missing = || StoreError::MissingManifest { hash: *hash, root: self.path.clone() };
+        let file = self.open_file(&name)?.ok_or_else(missing)?;
         let path = self.path.join(name);
-        let manifest = Manifest::from_file(&path, &file)?;
+        if !hold::keep(&file).map_err(StoreError::io("lock", &path))? {
+            return Err(missing());
+        }
+        let manifest = Manifest::from_file(&path, file)?;
         if manifest.id() != *hash {
             return Err(StoreError::MisnamedManifest { path, found: manifest.id() });
         }
@@ -183,6 +189,9 @@ impl Store {
     pub fn put_manifest(&self, bytes: &[u8], id: &Hash) -> Result<bool, StoreError> {
         let name = manifest_name(id);
         if self.has_file(&name, bytes.len() as u64)? {
+            // Wanted again: its time of grace begins anew. Only its owner may say so.
+            let now = Timestamps { last_access: NOW, last_modification: NOW };
+            let _ = fs::utimensat(&self.root, &name, &now, AtFlags::SYMLINK_NOFOLLOW);
             return Ok(false);
         }
         let mut draft = Draft::new(self)?;

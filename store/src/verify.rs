@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 use rustix::fs::FileType;
@@ -15,6 +16,8 @@ use crate::error::StoreError;
 use crate::hash::Hash;
 use crate::ingest::Progress;
 use crate::manifest::{Manifest, ManifestError, NodeKind};
+use crate::protect;
+use crate::quarantine::Suspect;
 use crate::store::{Store, blob_name, manifest_name};
 
 /// One thing that isn't as it should be.
@@ -24,6 +27,8 @@ pub struct Damage {
     pub path: PathBuf,
     /// What is wrong, and what it means.
     pub what: String,
+    /// Was it moved to `quarantine/`?
+    pub quarantined: bool,
 }
 
 /// What `verify` saw.
@@ -39,23 +44,37 @@ pub struct Verified {
     pub refs: u64,
     /// All damage, in order of paths; empty for a whole store.
     pub damage: Vec<Damage>,
+    /// Blobs that are protected.
+    pub protected: u64,
+    /// Blobs whose content is another, for [`Store::quarantine`].
+    pub(crate) suspects: Vec<Suspect>,
 }
 
 #[derive(Default)]
-struct Findings(Mutex<Vec<Damage>>);
+struct Findings {
+    damage: Mutex<Vec<Damage>>,
+    suspects: Mutex<Vec<Suspect>>,
+    protected: AtomicU64,
+}
 
 impl Findings {
     fn add(&self, path: impl AsRef<Path>, what: impl Into<String>) {
-        let mut list = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        list.push(Damage { path: path.as_ref().to_owned(), what: what.into() });
+        let path = path.as_ref().to_owned();
+        lock(&self.damage).push(Damage { path, what: what.into(), quarantined: false });
     }
 
     fn conclude(self, mut report: Verified) -> Verified {
-        report.damage = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        report.damage = std::mem::take(&mut lock(&self.damage));
+        report.suspects = std::mem::take(&mut lock(&self.suspects));
+        report.protected = self.protected.into_inner();
         report.damage.sort_unstable();
         report.damage.dedup();
         report
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store {
@@ -68,8 +87,7 @@ impl Store {
         let mut report = Verified::default();
 
         let blobs = self.all_blobs(&findings)?;
-        let sizes = self.check_blobs(&blobs, &findings, progress);
-        (report.blobs, report.bytes) = (sizes.len() as u64, sizes.values().sum());
+        let mut sizes = self.check_blobs(&blobs, &findings, progress);
 
         for (name, _) in self.list("manifests")? {
             let Some(hash) = std::str::from_utf8(&name).ok().and_then(|name| name.parse().ok())
@@ -78,20 +96,31 @@ impl Store {
                 findings.add(Path::new("manifests").join(name), "its name is not a hash");
                 continue;
             };
+            // Collected since it was listed.
+            if self.open_file(&manifest_name(&hash))?.is_none() {
+                continue;
+            }
             report.manifests += 1;
             if let Some(manifest) = self.check_manifest(&hash, &findings) {
-                for blob in manifest_blobs(&manifest, &hash, &findings) {
-                    if !sizes.contains_key(&blob) {
-                        self.report_missing(&manifest, &blob, &findings);
-                    }
+                let blobs = manifest_blobs(&manifest, &hash, &findings);
+                // With a manifest that was published since, its blobs came.
+                let unseen = blobs.iter().filter(|blob| !sizes.contains_key(blob));
+                let unseen: Vec<Hash> = unseen.copied().collect();
+                sizes.extend(self.check_blobs(&unseen, &findings, progress));
+                for blob in unseen.iter().filter(|blob| !sizes.contains_key(blob)) {
+                    self.report_missing(&manifest, blob, &findings);
                 }
                 check_sizes(&manifest, &sizes, &findings);
             }
         }
+        (report.blobs, report.bytes) = (sizes.len() as u64, sizes.values().sum());
         for entry in self.refs()? {
             report.refs += 1;
             let path = format!("refs/{}", entry.name);
             match entry.target {
+                // Moved since, and what it named was collected.
+                Ok(hash) if !matches!(self.ref_target(&entry.name), Ok(Some(now)) if now == hash) =>
+                    {}
                 Err(_) => findings.add(path, "its content is not a manifest's hash; set it again"),
                 Ok(hash) if self.open_file(&manifest_name(&hash))?.is_none() => {
                     findings.add(path, format!("names manifest {hash}, which is missing"));
@@ -151,47 +180,53 @@ impl Store {
         Ok(blobs)
     }
 
-    /// Reads the blobs in parallel; returns how long each is.
+    /// Reads the blobs in parallel; returns how long each is that is there.
     fn check_blobs(
         &self,
         blobs: &[Hash],
         findings: &Findings,
         progress: &Progress,
     ) -> HashMap<Hash, u64> {
-        let sizes = blobs.par_iter().map(|hash| {
+        let sizes = blobs.par_iter().filter_map(|hash| {
             let len = self.check_blob(hash, findings).unwrap_or_else(|error| {
                 findings.add(blob_name(hash), format!("can't be read: {error}"));
-                0
-            });
+                Some(0)
+            })?;
             progress.add(len);
-            (*hash, len)
+            Some((*hash, len))
         });
         sizes.collect()
     }
 
-    fn check_blob(&self, hash: &Hash, findings: &Findings) -> io::Result<u64> {
+    /// Gives the blob's length; None when there is no such blob (any more).
+    fn check_blob(&self, hash: &Hash, findings: &Findings) -> io::Result<Option<u64>> {
         let name = blob_name(hash);
         let mut file = match self.open_file(&name) {
             Ok(Some(file)) => file,
-            // Listed a moment ago.
-            Ok(None) => return Err(io::ErrorKind::NotFound.into()),
+            Ok(None) => return Ok(None),
             Err(StoreError::Io { source, .. }) => return Err(source),
             Err(error) => return Err(io::Error::other(error)),
         };
         let meta = file.metadata()?;
         if !meta.is_file() {
             findings.add(name, "is not a regular file");
-            return Ok(0);
+            return Ok(Some(0));
         }
         if meta.mode() & 0o7777 != 0o444 {
             findings.add(&name, format!("has mode {:04o} instead of 0444", meta.mode() & 0o7777));
         }
-        let (found, len) = content::hash_rest(&mut file, meta.len())?;
-        if found != *hash {
-            let what = "its content has another hash; remove it and ingest its tree again";
-            findings.add(name, what);
+        if protect::is_immutable(&file) {
+            findings.protected.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(len)
+        let suspect = || lock(&findings.suspects).push(Suspect::new(hash, &meta));
+        let (found, len) = content::hash_rest(&mut file, meta.len()).inspect_err(|_| suspect())?;
+        if found != *hash {
+            let what = "its content has another hash; `vrift verify --quarantine` puts it aside, \
+                        then ingest its tree again";
+            findings.add(name, what);
+            suspect();
+        }
+        Ok(Some(len))
     }
 
     fn check_manifest(&self, hash: &Hash, findings: &Findings) -> Option<Manifest> {

@@ -164,6 +164,12 @@ impl Overlay {
         Ok(entry)
     }
 
+    /// Files that were stored are stored anew the next time: their contents may have been collected,
+    /// as no manifest names them yet.
+    pub fn forget_stored(&self) {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The numbers of all changed files that have a name.
     #[must_use]
     pub fn changed_files(&self) -> Vec<u32> {

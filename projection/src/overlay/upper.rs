@@ -20,13 +20,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, statat, unlinkat};
-use vrift_store::Hash;
+use vrift_store::{Hash, uppers};
 
 use super::record;
 use super::state::Update;
 
-/// First line of the head, with the format's version.
-const MAGIC: &str = "vrift upper 1";
 /// The head, while the rest is made or removed.
 const UNFINISHED: &str = ".upper";
 
@@ -157,8 +155,7 @@ impl Upper {
         lock(path, &head)?;
         let mut text = String::new();
         head.read_to_string(&mut text).map_err(os(path, "reading its head"))?;
-        let hash = text.strip_prefix(MAGIC).and_then(|rest| rest.trim().parse().ok());
-        match hash {
+        match uppers::manifest_of_head(&text) {
             Some(hash) => Ok(Some((hash, head))),
             None => Err(UpperError::Foreign { path: path.to_owned() }),
         }
@@ -167,7 +164,7 @@ impl Upper {
     /// Removes what an ended process left of making or emptying one.
     fn sweep_unfinished(path: &Path) -> Result<(), UpperError> {
         let head = path.join(UNFINISHED);
-        if !fs::read_to_string(&head).is_ok_and(|text| text.starts_with(MAGIC)) {
+        if !fs::read_to_string(&head).is_ok_and(|text| uppers::is_head(&text)) {
             return Ok(());
         }
         let lease = File::open(&head).map_err(os(path, "opening its head"))?;
@@ -203,7 +200,7 @@ impl Upper {
             .open(&new)
             .map_err(os(path, "making its head"))?;
         lock(path, &head)?;
-        write!(head, "{MAGIC}\n{manifest}\n").map_err(os(path, "writing its head"))?;
+        head.write_all(uppers::head(manifest).as_bytes()).map_err(os(path, "writing its head"))?;
         if keep {
             head.sync_all().map_err(os(path, "writing its head"))?;
         }

@@ -22,8 +22,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::StoreError;
 use crate::hash::Hash;
-use crate::manifest::{BuildError, Entry, LinkKey, ManifestBuilder};
+use crate::manifest::{BuildError, Entry, LinkKey, Manifest, ManifestBuilder};
 use crate::publish;
+use crate::refs::check_ref_name;
 use crate::store::{Store, manifest_name};
 use crate::text::shown;
 
@@ -163,8 +164,9 @@ fn count(files: usize) -> String {
 }
 
 impl Store {
-    /// Stores the tree below `dir`. No ref is moved here; on an error some blobs may be stored
-    /// already, which does no harm.
+    /// Stores the tree below `dir`. No ref is moved here, so that the manifest stays for a
+    /// collection's time of grace only; on an error some blobs may be stored already, which does no
+    /// harm.
     ///
     /// # Errors
     /// The source or the store can't be read or written; [`IngestError::Files`] names every file
@@ -175,18 +177,55 @@ impl Store {
         options: &IngestOptions,
         progress: &Progress,
     ) -> Result<Ingested, IngestError> {
-        let exclude = exclude::Exclude::new(&options.exclude)?;
+        self.ingest_as(None, dir, options, progress)
+    }
+
+    /// As [`Store::ingest`]; and `name`, if there is one, then names the manifest, before any
+    /// collection could take it away.
+    ///
+    /// # Errors
+    /// As [`Store::ingest`] and [`Store::set_ref`].
+    pub fn ingest_as(
+        &self,
+        name: Option<&str>,
+        dir: &Path,
+        options: &IngestOptions,
+        progress: &Progress,
+    ) -> Result<Ingested, IngestError> {
+        name.map_or(Ok(()), check_ref_name)?;
         self.refuse_own_parts(dir)?;
         publish::sweep(self)?;
-        let walk = walk::Walk::new(self, dir, exclude, progress)?;
         let jobs = options.jobs.map_or(0, NonZeroUsize::get);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(jobs)
             .thread_name(|i| format!("ingest-{i}"))
             .build()
             .map_err(|error| IngestError::Threads { jobs, why: error.to_string() })?;
-        let found = walk.run(&pool)?;
-        self.conclude(found, options)
+        let walk = || {
+            let exclude = exclude::Exclude::new(&options.exclude)?;
+            let found = walk::Walk::new(self, dir, exclude, progress)?.run(&pool)?;
+            self.settle(found, options)
+        };
+        let mut tree = walk()?;
+        let hold = self.hold()?;
+        let manifest = match self.put_tree(&hold, &tree.bytes, &tree.id, None)? {
+            Some(manifest) => manifest,
+            None => {
+                let again = walk()?;
+                tree = Tree {
+                    new_blobs: again.new_blobs + tree.new_blobs,
+                    new_bytes: again.new_bytes + tree.new_bytes,
+                    ..again
+                };
+                let stored = self.put_tree(&hold, &tree.bytes, &tree.id, None)?;
+                stored.ok_or_else(|| StoreError::Vanishing { root: self.root().to_owned() })?
+            }
+        };
+        drop(hold);
+        if let Some(name) = name {
+            self.set_ref(name, &tree.id)?;
+        }
+        Ok(tree.ingested(&manifest))
     }
 
     fn refuse_own_parts(&self, dir: &Path) -> Result<(), IngestError> {
@@ -199,12 +238,8 @@ impl Store {
         Ok(())
     }
 
-    /// Builds the manifest, waits until the blobs are on the disk, and publishes it.
-    fn conclude(
-        &self,
-        found: walk::Found,
-        options: &IngestOptions,
-    ) -> Result<Ingested, IngestError> {
+    /// Builds the manifest, and waits until the blobs are on the disk.
+    fn settle(&self, found: walk::Found, options: &IngestOptions) -> Result<Tree, IngestError> {
         let (bytes, id) = build(found.entries, &found.links).map_err(StoreError::from)?;
         // A blob that was there already may come from an ingest that runs now and hasn't waited for
         // the disk yet; only a manifest that is there stands for blobs that are safe.
@@ -212,20 +247,41 @@ impl Store {
         if !options.no_sync && (found.new_blobs > 0 || !known) {
             self.sync()?;
         }
-        self.put_manifest(&bytes, &id)?;
-        let manifest = self.manifest(&id)?;
-        Ok(Ingested {
-            manifest: id,
-            files: manifest.files().into(),
-            directories: manifest.directories().into(),
-            symlinks: manifest.symlinks().into(),
-            bytes: manifest.total_bytes(),
-            blobs: manifest.blobs().into(),
+        Ok(Tree {
+            bytes,
+            id,
             new_blobs: found.new_blobs,
             new_bytes: found.new_bytes,
             deduplicated: found.deduplicated,
             skipped: found.skipped,
         })
+    }
+}
+
+/// A tree whose blobs are in the store, and whose manifest isn't yet.
+struct Tree {
+    bytes: Vec<u8>,
+    id: Hash,
+    new_blobs: u64,
+    new_bytes: u64,
+    deduplicated: u64,
+    skipped: Vec<(PathBuf, &'static str)>,
+}
+
+impl Tree {
+    fn ingested(self, manifest: &Manifest) -> Ingested {
+        Ingested {
+            manifest: self.id,
+            files: manifest.files().into(),
+            directories: manifest.directories().into(),
+            symlinks: manifest.symlinks().into(),
+            bytes: manifest.total_bytes(),
+            blobs: manifest.blobs().into(),
+            new_blobs: self.new_blobs,
+            new_bytes: self.new_bytes,
+            deduplicated: self.deduplicated,
+            skipped: self.skipped,
+        }
     }
 }
 

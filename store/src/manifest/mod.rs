@@ -35,10 +35,22 @@ pub use node::{Node, NodeId, NodeKind, ROOT, Xattrs};
 /// Files up to this size are checked whole when they are opened.
 const CHECK_WHOLE: u64 = 4 << 20;
 
+/// The blobs that a manifest names, in ascending order; of the bytes that a [`ManifestBuilder`] made.
+pub(crate) fn blobs_in(bytes: &[u8]) -> Vec<Hash> {
+    let layout = bytes.first_chunk::<HEADER_LEN>().map(Counts::parse).and_then(|counts| {
+        let at = usize::try_from(counts.layout()?.blobs).ok()?;
+        Some((at, usize::try_from(counts.blobs).ok()?.checked_mul(HASH_LEN)?))
+    });
+    let section = layout.and_then(|(at, len)| bytes.get(at..)?.get(..len)).unwrap_or_default();
+    section.as_chunks::<HASH_LEN>().0.iter().map(|hash| Hash::from_bytes(*hash)).collect()
+}
+
 /// An open manifest. Cheap to share by `Arc`; all methods work on `&self` from any thread.
 pub struct Manifest {
     path: PathBuf,
     map: Mmap,
+    /// Has the lock that keeps a collection from removing a manifest of a store.
+    _file: File,
     id: Hash,
     counts: Counts,
     layout: Layout,
@@ -69,11 +81,11 @@ impl Manifest {
             .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(path)
             .map_err(io)?;
-        Self::from_file(path, &file)
+        Self::from_file(path, file)
     }
 
     /// As [`Manifest::open`], for a file that is open already; `path` only serves messages.
-    pub(crate) fn from_file(path: &Path, file: &File) -> Result<Manifest, ManifestError> {
+    pub(crate) fn from_file(path: &Path, file: File) -> Result<Manifest, ManifestError> {
         let io = |source| ManifestError::Open { path: path.to_owned(), source };
         let meta = file.metadata().map_err(io)?;
         if !meta.is_file() {
@@ -86,14 +98,14 @@ impl Manifest {
         Ok(manifest)
     }
 
-    fn map(path: &Path, file: &File, len: u64) -> Result<Manifest, ManifestError> {
+    fn map(path: &Path, file: File, len: u64) -> Result<Manifest, ManifestError> {
         let not_a_manifest = || ManifestError::NotAManifest { path: path.to_owned() };
         let damaged = |what, offset| ManifestError::Damaged { path: path.to_owned(), what, offset };
         let map_len = usize::try_from(len).map_err(|_| not_a_manifest())?;
         if map_len == 0 {
             return Err(damaged("it is empty", 0));
         }
-        let map = sys::map(file, map_len)
+        let map = sys::map(&file, map_len)
             .map_err(|source| ManifestError::Open { path: path.to_owned(), source })?;
 
         let magic = &map[..map_len.min(format::MAGIC.len())];
@@ -129,7 +141,7 @@ impl Manifest {
         }
         let words = usize::try_from(layout.chunks.div_ceil(64)).map_err(|_| not_a_manifest())?;
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Manifest { path: path.to_owned(), map, id, counts, layout, body, checked })
+        Ok(Manifest { path: path.to_owned(), map, _file: file, id, counts, layout, body, checked })
     }
 
     /// The manifest's name: the hash of its head, which holds the hash of every other part.

@@ -48,6 +48,8 @@ fn known(store: &Store) -> String {
         .into_iter()
         .flatten()
         .flatten()
+        // Beside them are notes of those that are kept elsewhere.
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     names.sort_unstable();
@@ -73,9 +75,7 @@ fn open(store: &Store, job: &Path) -> Result<(Overlay, PathBuf), Complaint> {
 pub fn diff(store: &Store, job: &Path, json: bool, times: bool) -> Result<u8, Complaint> {
     let (overlay, path) = open(store, job)?;
     let failed = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-    let tree = end::tree(&overlay, store).map_err(|e| failed(&e))?;
-    store.put_manifest(&tree.bytes, &tree.id).map_err(|e| failed(&e))?;
-    let after = store.manifest(&tree.id).map_err(|e| failed(&e))?;
+    let (tree, after) = end::publish(&overlay, store).map_err(|e| failed(&e))?;
     let mut changes = diff::diff(&overlay.base(), &after).map_err(|e| failed(&e))?;
     if !times {
         diff::without_times(&mut changes);

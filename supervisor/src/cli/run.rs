@@ -391,11 +391,31 @@ fn overlay(
     owner: (u32, u32),
 ) -> Result<Overlay, UpperError> {
     match kept_at(view, spec) {
-        Some(path) => Overlay::kept(Arc::clone(manifest), owner, &path),
+        Some(path) => {
+            let overlay = Overlay::kept(Arc::clone(manifest), owner, &path)?;
+            note(view, overlay.upper().path(), manifest);
+            Ok(overlay)
+        }
         None => {
             let upper = Upper::private(private, &manifest.id())?;
             Ok(Overlay::new(Arc::clone(manifest), owner, upper))
         }
+    }
+}
+
+/// Has the store know of changes that are kept outside of it, so that no collection takes the tree
+/// underneath. While the job runs that is open, and needs no note.
+fn note(view: &StoreView, upper: &Path, manifest: &vrift_store::Manifest) {
+    let uppers = Path::new(std::ffi::OsStr::from_bytes(&view.root)).join("uppers");
+    if upper.starts_with(uppers) {
+        return;
+    }
+    if let Err(e) = view.store.note_upper(upper, &manifest.id()) {
+        tracing::warn!(
+            "changes are kept in {}, of which the store can't be told: a `vrift gc` there may \
+             remove the tree that they belong to when no ref names it: {e}",
+            upper.display()
+        );
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use vrift_policy::OnExit;
 use vrift_projection::overlay::{CommitError, Overlay, Tree, Upper};
-use vrift_store::{Hash, Store};
+use vrift_store::{Hash, Manifest, Store, StoreError};
 
 /// One mount's end, as it was asked for.
 pub struct MountEnd {
@@ -73,11 +73,8 @@ pub fn commit(
     name: &str,
     expected: Option<&Hash>,
 ) -> Result<Option<String>, String> {
-    let tree = tree(overlay, store).map_err(|e| format!("nothing was committed: {e}"))?;
-    // The contents are on disk before a manifest speaks of them.
-    let nothing = |e| format!("nothing was committed: {e}");
-    store.sync().map_err(nothing)?;
-    store.put_manifest(&tree.bytes, &tree.id).map_err(nothing)?;
+    let (tree, manifest) =
+        publish(overlay, store).map_err(|e| format!("nothing was committed: {e}"))?;
     store.move_ref(name, expected, &tree.id).map_err(|e| {
         format!(
             "{e}; the job's tree is in the store as {}: `vrift tag {} NAME` gives it a name",
@@ -89,6 +86,8 @@ pub fn commit(
         let upper = overlay.upper();
         Upper::reset(upper.path(), &tree.id, upper.lease()).map_err(|e| e.to_string())?;
     }
+    // Open until something names it, so that no collection takes it.
+    drop(manifest);
     let mut line = format!("committed: {name} -> {}", tree.id);
     if let Some(first) = tree.left_out.first() {
         let more = tree.left_out.len() - 1;
@@ -102,7 +101,37 @@ pub fn commit(
     Ok(Some(line))
 }
 
-/// The tree as it is now, its contents in the store.
-pub fn tree(overlay: &Overlay, store: &Store) -> Result<Tree, CommitError> {
-    overlay.tree(&|file| ingest::put(store, file))
+/// The tree as it is now, and its manifest, which is in the store with all that it names. No
+/// collection takes any of it as long as the manifest is open.
+pub fn publish(overlay: &Overlay, store: &Store) -> Result<(Tree, Manifest), PublishError> {
+    let tree = || {
+        let tree = overlay.tree(&|file| ingest::put(store, file))?;
+        // The contents are on disk before a manifest speaks of them.
+        store.sync()?;
+        Ok::<_, PublishError>(tree)
+    };
+    let base = overlay.base();
+    let made = tree()?;
+    let hold = store.hold()?;
+    if let Some(manifest) = store.put_tree(&hold, &made.bytes, &made.id, Some(&base))? {
+        return Ok((made, manifest));
+    }
+    // What was stored while the job ran was collected since: nothing named it.
+    overlay.forget_stored();
+    let made = tree()?;
+    match store.put_tree(&hold, &made.bytes, &made.id, Some(&base))? {
+        Some(manifest) => Ok((made, manifest)),
+        None => Err(StoreError::Vanishing { root: store.root().to_owned() }.into()),
+    }
+}
+
+/// Why a job's tree can't be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// It can't be put together.
+    #[error(transparent)]
+    Tree(#[from] CommitError),
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }

@@ -144,12 +144,29 @@ Examples:
     /// Read everything again and check it; status 1 when something is damaged
     #[command(after_help = "Examples:
   vrift verify            all blobs, manifests and refs
-  vrift verify deps       one tree and the blobs it needs")]
+  vrift verify deps       one tree and the blobs it needs
+  vrift verify --quarantine")]
     Verify {
         /// Check only this tree
         #[arg(value_name = "REF")]
         tree: Option<OsString>,
+        /// Move damaged blobs to the store's quarantine/: the next ingest of their contents stores
+        /// them anew
+        #[arg(long)]
+        quarantine: bool,
     },
+
+    /// Remove what nothing names any more
+    #[command(after_help = crate::gc::HELP)]
+    Gc(crate::gc::Gc),
+
+    /// Keep blobs from being changed or removed, by their owner and root too
+    #[command(after_help = crate::protect::HELP)]
+    Protect(crate::protect::Protect),
+
+    /// Take protection from blobs
+    #[command(after_help = crate::protect::UNPROTECT_HELP)]
+    Unprotect(crate::protect::Unprotect),
 
     /// Show how much is stored and what sharing saves
     #[command(after_help = "Example:

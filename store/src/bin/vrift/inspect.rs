@@ -11,7 +11,7 @@ use vrift_store::text::Shown;
 use vrift_store::{Manifest, Node, NodeId, NodeKind, Store, StoreError};
 
 use crate::args::Ls;
-use crate::output::{Failure, Out, bytes};
+use crate::output::{Failure, Out, bytes, count};
 use crate::{Outcome, complain};
 
 /// Nothing has this name.
@@ -26,7 +26,7 @@ pub fn open_tree(store: &Store, spec: &OsStr) -> Result<Manifest, Failure> {
 }
 
 /// Opens what `REF[:PATH]` means; a ref's name has no colon.
-fn open_path(store: &Store, spec: &OsStr) -> Result<(Manifest, NodeId, Vec<u8>), Failure> {
+pub fn open_path(store: &Store, spec: &OsStr) -> Result<(Manifest, NodeId, Vec<u8>), Failure> {
     let spec = spec.as_bytes();
     let colon = spec.iter().position(|&c| c == b':');
     let (tree, path) = colon.map_or((spec, &b""[..]), |at| (&spec[..at], &spec[at + 1..]));
@@ -247,8 +247,11 @@ pub fn refs(store: &Store, out: &mut Out) -> Result<Outcome, Failure> {
 pub fn tag(store: &Store, from: &OsStr, new: &str, out: &mut Out) -> Result<Outcome, Failure> {
     let text = from.to_str().ok_or_else(|| unknown(store, from))?;
     // Opened, so that a ref never names what isn't there.
-    let hash = store.manifest(&store.resolve(text)?)?.id();
+    let manifest = store.manifest(&store.resolve(text)?)?;
+    let hash = manifest.id();
+    // Open until then, so that no collection takes it.
     store.set_ref(new, &hash)?;
+    drop(manifest);
     if out.json {
         out.object(&json!({ "ref": new, "manifest": hash.to_string() }))?;
     } else {
@@ -275,6 +278,8 @@ pub fn stats(store: &Store, out: &mut Out) -> Result<Outcome, Failure> {
             "blobs": stats.blobs,
             "blob_bytes": stats.blob_bytes,
             "blob_disk_bytes": stats.blob_disk_bytes,
+            "protected_blobs": stats.protected_blobs,
+            "quarantined_blobs": stats.quarantined_blobs,
             "manifests": stats.manifests,
             "manifest_bytes": stats.manifest_bytes,
             "unreadable_manifests": stats.unreadable_manifests,
@@ -290,6 +295,13 @@ pub fn stats(store: &Store, out: &mut Out) -> Result<Outcome, Failure> {
     out.text(format_args!("manifests  {} ({manifest_bytes})\n", stats.manifests))?;
     let (apparent, disk) = (bytes(stats.blob_bytes), bytes(stats.blob_disk_bytes));
     out.text(format_args!("blobs      {} ({apparent}, {disk} on disk)\n", stats.blobs))?;
+    if stats.protected_blobs > 0 {
+        out.text(format_args!("protected  {}\n", count(stats.protected_blobs, "blob")))?;
+    }
+    if stats.quarantined_blobs > 0 {
+        let n = count(stats.quarantined_blobs, "damaged blob");
+        out.text(format_args!("aside      {n} in quarantine/\n"))?;
+    }
     let file_bytes = bytes(stats.file_bytes);
     out.text(format_args!("files      {} ({file_bytes} if each was stored)\n", stats.files))?;
     if stats.blob_bytes > 0 {

@@ -2,9 +2,11 @@
 //! an exit status; the commands themselves stand beside it, the work is done by the library.
 
 mod args;
+mod gc;
 mod inspect;
 mod output;
 mod pages;
+mod protect;
 mod transfer;
 
 use std::io::Write;
@@ -60,13 +62,18 @@ fn run(cli: Cli, out: &mut Out) -> Result<Outcome, Failure> {
         Command::Export { from, to, link } => {
             transfer::export(&open()?, &from, &to, link.into(), out)
         }
-        Command::Verify { tree } => transfer::verify(&open()?, tree.as_deref(), out),
+        Command::Verify { tree, quarantine } => {
+            transfer::verify(&open()?, tree.as_deref(), quarantine, out)
+        }
         Command::Ls(args) => inspect::ls(&open()?, &args, out),
         Command::Cat { file } => inspect::cat(&open()?, &file, out),
         Command::Diff { old, new, no_times } => inspect::diff(&open()?, &old, &new, no_times, out),
         Command::Refs => inspect::refs(&open()?, out),
         Command::Tag { from, new } => inspect::tag(&open()?, &from, &new, out),
         Command::Rm { name } => inspect::rm(&open()?, &name, out),
+        Command::Gc(args) => gc::gc(&open()?, &args, out),
+        Command::Protect(args) => protect::protect(&open()?, &args, out),
+        Command::Unprotect(args) => protect::unprotect(&open()?, &args, out),
         Command::Stats => inspect::stats(&open()?, out),
         Command::Completions { shell } => pages::completions(shell, out),
         Command::Man { dir } => pages::man(dir.as_deref(), out),

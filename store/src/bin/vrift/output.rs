@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::Value;
+use vrift_store::collect::CollectError;
 use vrift_store::diff::{Change, Style, write_changes};
 use vrift_store::text::Shown;
 use vrift_store::{ExportError, IngestError, ManifestError, Progress, StoreError};
@@ -46,7 +47,7 @@ macro_rules! message_from {
         }
     )*};
 }
-message_from!(StoreError, ManifestError, IngestError, ExportError);
+message_from!(StoreError, ManifestError, IngestError, ExportError, CollectError);
 
 /// Standard output.
 pub struct Out {

@@ -32,7 +32,9 @@ pub fn ingest(root: &Path, args: &Ingest, out: &mut Out) -> Result<Outcome, Fail
     let options =
         IngestOptions { exclude: args.exclude.clone(), jobs: args.jobs, no_sync: args.no_sync };
     let start = Instant::now();
-    let result = with_progress("ingest", |progress| store.ingest(&args.dir, &options, progress));
+    let result = with_progress("ingest", |progress| {
+        store.ingest_as(Some(&args.name), &args.dir, &options, progress)
+    });
     let done = match result {
         Ok(done) => done,
         Err(IngestError::Files { files }) => return unreadable(&args.name, &files, out),
@@ -41,7 +43,6 @@ pub fn ingest(root: &Path, args: &Ingest, out: &mut Out) -> Result<Outcome, Fail
     for (path, kind) in &done.skipped {
         complain(&format!("warning: left out {}: a {kind}", shown(path)));
     }
-    store.set_ref(&args.name, &done.manifest)?;
     let seconds = start.elapsed().as_secs_f64();
     if out.json {
         ingested_json(&args.name, &done, seconds, out)?;
@@ -154,7 +155,12 @@ pub fn export(
 }
 
 /// `vrift verify`
-pub fn verify(store: &Store, tree: Option<&OsStr>, out: &mut Out) -> Result<Outcome, Failure> {
+pub fn verify(
+    store: &Store,
+    tree: Option<&OsStr>,
+    quarantine: bool,
+    out: &mut Out,
+) -> Result<Outcome, Failure> {
     let hash = match tree {
         Some(tree) => {
             let spec = tree.to_str().ok_or_else(|| crate::inspect::unknown(store, tree))?;
@@ -162,18 +168,25 @@ pub fn verify(store: &Store, tree: Option<&OsStr>, out: &mut Out) -> Result<Outc
         }
         None => None,
     };
-    let report = with_progress("verify", |progress| match &hash {
+    let mut report = with_progress("verify", |progress| match &hash {
         Some(hash) => store.verify_manifest(hash, progress),
         None => store.verify(progress),
     })?;
+    let moving = if quarantine { store.quarantine(&mut report) } else { Ok(()) };
     for damage in &report.damage {
         if out.json {
             let mut object = Map::new();
             put_name(&mut object, "damaged", damage.path.as_os_str().as_bytes());
             object.insert("what".into(), damage.what.clone().into());
+            object.insert("quarantined".into(), damage.quarantined.into());
             out.object(&object.into())?;
         } else {
-            out.text(format_args!("{}: {}\n", shown(&damage.path), damage.what))?;
+            let what = if damage.quarantined {
+                "was damaged and is in quarantine/ now; ingest its tree again"
+            } else {
+                &damage.what
+            };
+            out.text(format_args!("{}: {what}\n", shown(&damage.path)))?;
         }
     }
     let damaged = report.damage.len() as u64;
@@ -184,16 +197,23 @@ pub fn verify(store: &Store, tree: Option<&OsStr>, out: &mut Out) -> Result<Outc
             "manifests": report.manifests,
             "refs": report.refs,
             "damage": damaged,
+            "protected": report.protected,
         }))?;
     } else {
         out.text(format_args!(
-            "{}, {}, {}, {}: {}\n",
+            "{}, {}, {}, {}: {}{}\n",
             count(report.blobs, "blob"),
             bytes(report.bytes),
             count(report.manifests, "manifest"),
             count(report.refs, "ref"),
             if damaged == 0 { "all whole".to_owned() } else { format!("{damaged} damaged") },
+            if report.protected == 0 {
+                String::new()
+            } else {
+                format!("; {} protected", count(report.protected, "blob"))
+            },
         ))?;
     }
+    moving?;
     Ok(if damaged == 0 { Outcome::Fine } else { Outcome::Found })
 }

@@ -76,9 +76,9 @@ fn ingest(dir: &Path) -> Result<Store, Stop> {
         root.display()
     ))?;
     let store = Store::open_or_create(&root).map_err(text)?;
-    let done =
-        store.ingest(&source, &IngestOptions::default(), &Progress::default()).map_err(text)?;
-    store.set_ref("demo", &done.manifest).map_err(text)?;
+    let done = store
+        .ingest_as(Some("demo"), &source, &IngestOptions::default(), &Progress::default())
+        .map_err(text)?;
     say(format_args!(
         "{} files, {} -> {} blobs, {} new\ndemo -> {}\n\n\
          # From now on it is nowhere else on disk.\n$ rm -r tally-1.0\n$ mkdir build && cd build",

@@ -132,10 +132,9 @@ fn prepare() -> Result<Bench, String> {
         fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(text)?;
     }
     let store = Store::open_or_create(&dir.path().join("store")).map_err(|e| e.to_string())?;
-    let done = store
-        .ingest(&tree, &IngestOptions::default(), &Progress::default())
+    store
+        .ingest_as(Some("doctor"), &tree, &IngestOptions::default(), &Progress::default())
         .map_err(|e| e.to_string())?;
-    store.set_ref("doctor", &done.manifest).map_err(|e| e.to_string())?;
     let jobs = Surroundings::new(store.root(), &start)?;
     Ok(Bench { jobs, store, _dir: dir })
 }
