@@ -380,6 +380,16 @@ fn killed_at_any_moment_a_collection_loses_nothing() {
     verified(&place);
 }
 
+/// The processor time of all children so far, as `/proc/self/stat` has it: in ticks of 10 ms.
+fn children_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("stat");
+    let fields = stat.rsplit_once(')').expect("a name").1.split_whitespace();
+    // cutime and cstime are fields 16 and 17, the first one here is 3.
+    Duration::from_millis(
+        fields.skip(13).take(2).map(|f| f.parse::<u64>().expect("ticks") * 10).sum(),
+    )
+}
+
 /// `VRIFT_TEST_BLOBS` asks for another number.
 #[test]
 fn two_hundred_thousand_blobs_are_collected_in_time() {
@@ -403,12 +413,13 @@ fn two_hundred_thousand_blobs_are_collected_in_time() {
     let (bytes, id) = builder.finish().expect("finish");
     store.put_manifest(&bytes, &id).expect("put");
     store.set_ref("half", &id).expect("set");
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), children_time());
     let said = place.vrift(&["gc", "--grace", "0", "--json"]).fine();
-    let took = start.elapsed();
+    let (took, busy) = (start.elapsed(), children_time() - before);
     let half = u64::from(all / 2);
     assert_eq!((number(&said, "removed_blobs"), number(&said, "blobs")), (half, half), "{said}");
     assert_eq!(blobs(store.root()).len() as u64, half);
-    println!("{all} blobs, half of them removed: {took:.2?}");
-    assert!(took < Duration::from_secs(60), "{took:?}");
+    println!("{all} blobs, half of them removed: {took:.2?}, {busy:.2?} of a processor");
+    // Others may keep the machine busy.
+    assert!(busy < Duration::from_secs(60), "{busy:?}");
 }
