@@ -128,6 +128,13 @@ mod tests {
         collect(world);
         // What was stored when it was closed may go; it is still among the changes.
         assert!(blobs(world) >= 51 && blobs(world) <= before, "{} of {before}", blobs(world));
+        if !job.starts_with(world.store()) {
+            // A directory that can't be found now may be found again: a note tells of it.
+            fs::rename(job, world.path("away")).expect("mv");
+            collect(world);
+            assert!(blobs(world) >= 50, "{} of {before}", blobs(world));
+            fs::rename(world.path("away"), job).expect("mv");
+        }
         let trace = binaries::vrift_trace();
         let command = |args: &[&str]| world.native([trace.as_os_str()]).args(args).run().ok();
         let job = job.to_str().expect("UTF-8");
@@ -156,10 +163,6 @@ mod tests {
         kept(&world, &p, &format!("t,mode=overlay,upper={}", elsewhere.display()), &elsewhere);
         collect(&world);
         assert!(blobs(&world) > 0, "the next job begins with what was committed");
-        // A directory that can't be found now may be found again.
-        fs::rename(&elsewhere, world.path("away")).expect("mv");
-        collect(&world);
-        assert!(blobs(&world) > 0, "its note tells of it");
         verified(&world);
     }
 
