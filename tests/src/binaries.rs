@@ -20,7 +20,7 @@ pub fn dir() -> &'static Path {
             }
             dir
         }
-        None => build(&["-p", "vrift-store", "-p", "vrift-supervisor", "--bins"]),
+        None => build(&["-p", "vrift-service", "-p", "vrift-supervisor", "--bins"]),
     })
 }
 

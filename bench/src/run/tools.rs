@@ -45,7 +45,7 @@ impl Tools {
                 if release { job.arg("--release") } else { job }
             };
             cargo().args(["-p", "vrift-bench", "--bins"]).run()?;
-            let product = ["-p", "vrift-store", "-p", "vrift-supervisor", "--bins"];
+            let product = ["-p", "vrift-service", "-p", "vrift-supervisor", "--bins"];
             if let Err(error) = cargo().args(product).run() {
                 missing = Some(error.to_string());
             }
