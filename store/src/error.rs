@@ -231,7 +231,7 @@ fn advice(error: &io::Error) -> &'static str {
 
 impl StoreError {
     /// For `map_err`: "can't `what` `path`: …".
-    pub(crate) fn io<E: Into<io::Error>>(
+    pub fn io<E: Into<io::Error>>(
         what: &'static str,
         path: impl AsRef<Path>,
     ) -> impl FnOnce(E) -> StoreError {

@@ -45,8 +45,18 @@ pub(crate) type FileId = (u64, u64);
 
 impl Store {
     /// All directories that may stand in a store's root. Besides them there is the file `format`.
-    pub const DIRECTORIES: [&str; 9] =
-        ["blobs", "manifests", "refs", "tmp", "checked", "exec", "jobs", "quarantine", "uppers"];
+    pub const DIRECTORIES: [&str; 10] = [
+        "blobs",
+        "manifests",
+        "refs",
+        "tmp",
+        "checked",
+        "exec",
+        "jobs",
+        "quarantine",
+        "uppers",
+        "origins",
+    ];
 
     /// Where the user's store is: `VR_THE_SOURCE`, else `$XDG_DATA_HOME/vrift/the_source`, else
     /// `~/.local/share/vrift/the_source`.
@@ -182,6 +192,18 @@ impl Store {
         Ok(manifest)
     }
 
+    /// The ids of all manifests, whole or not, in ascending order.
+    ///
+    /// # Errors
+    /// They can't be listed.
+    pub fn manifests(&self) -> Result<Vec<Hash>, StoreError> {
+        let names = self.list("manifests")?;
+        Ok(names
+            .iter()
+            .filter_map(|(name, _)| std::str::from_utf8(name).ok()?.parse().ok())
+            .collect())
+    }
+
     /// Stores the bytes that a `ManifestBuilder` made, durably, and says whether they were new.
     ///
     /// # Errors
@@ -223,7 +245,10 @@ impl Store {
 
     /// Is there such a blob, of this size? One that a power failure cut short isn't one: it is
     /// written again.
-    pub(crate) fn has_blob(&self, hash: &Hash, size: u64) -> Result<bool, StoreError> {
+    ///
+    /// # Errors
+    /// It can't be looked at.
+    pub fn has_blob(&self, hash: &Hash, size: u64) -> Result<bool, StoreError> {
         self.has_file(&blob_name(hash), size)
     }
 
@@ -267,6 +292,10 @@ impl Store {
     /// Files of this device can't.
     pub(crate) fn never_clone(&self, device: u64) {
         self.no_clone.write().unwrap_or_else(PoisonError::into_inner).insert(device);
+    }
+
+    pub(crate) fn make_blob_dir(&self, hash: &Hash) -> Result<(), StoreError> {
+        self.make_dir(&format!("blobs/{}", &hash.to_hex().as_str()[..2]))
     }
 
     pub(crate) fn make_dir(&self, name: &str) -> Result<(), StoreError> {

@@ -42,6 +42,9 @@ pub struct Verified {
     pub manifests: u64,
     /// Refs followed.
     pub refs: u64,
+    /// Blobs that aren't here and needn't be: their trees came without them, and the store knows
+    /// where from.
+    pub absent: u64,
     /// All damage, in order of paths; empty for a whole store.
     pub damage: Vec<Damage>,
     /// Blobs that are protected.
@@ -104,12 +107,11 @@ impl Store {
             if let Some(manifest) = self.check_manifest(&hash, &findings) {
                 let blobs = manifest_blobs(&manifest, &hash, &findings);
                 // With a manifest that was published since, its blobs came.
-                let unseen = blobs.iter().filter(|blob| !sizes.contains_key(blob));
-                let unseen: Vec<Hash> = unseen.copied().collect();
+                let unseen: Vec<Hash> =
+                    blobs.into_iter().filter(|blob| !sizes.contains_key(blob)).collect();
                 sizes.extend(self.check_blobs(&unseen, &findings, progress));
-                for blob in unseen.iter().filter(|blob| !sizes.contains_key(blob)) {
-                    self.report_missing(&manifest, blob, &findings);
-                }
+                let missing = unseen.into_iter().filter(|blob| !sizes.contains_key(blob));
+                report.absent += self.report_missing(&manifest, missing, &findings);
                 check_sizes(&manifest, &sizes, &findings);
             }
         }
@@ -143,14 +145,12 @@ impl Store {
         let findings = Findings::default();
         let mut report = Verified { manifests: 1, ..Verified::default() };
         if let Some(manifest) = self.check_manifest(hash, &findings) {
-            let mut present = Vec::new();
+            let (mut present, mut missing) = (Vec::new(), Vec::new());
             for blob in manifest_blobs(&manifest, hash, &findings) {
-                if self.open_file(&blob_name(&blob))?.is_some() {
-                    present.push(blob);
-                } else {
-                    self.report_missing(&manifest, &blob, &findings);
-                }
+                let there = self.open_file(&blob_name(&blob))?.is_some();
+                if there { present.push(blob) } else { missing.push(blob) }
             }
+            report.absent = self.report_missing(&manifest, missing.into_iter(), &findings);
             let sizes = self.check_blobs(&present, &findings, progress);
             (report.blobs, report.bytes) = (sizes.len() as u64, sizes.values().sum());
             check_sizes(&manifest, &sizes, &findings);
@@ -256,12 +256,26 @@ impl Store {
         }
     }
 
-    fn report_missing(&self, manifest: &Manifest, blob: &Hash, findings: &Findings) {
-        let user = manifest.by_blob(blob).ok().and_then(|mut ids| ids.next());
-        let path = user.and_then(|id| manifest.path_of(id).ok()).unwrap_or_default();
-        let path = crate::text::Shown(&path);
-        let what = format!("is missing; {path} of manifest {} needs it", manifest.id());
-        findings.add(blob_name(blob), what);
+    /// Missing blobs are damage, but for those of a tree that came without them: their number is
+    /// returned.
+    fn report_missing(
+        &self,
+        manifest: &Manifest,
+        missing: impl Iterator<Item = Hash>,
+        findings: &Findings,
+    ) -> u64 {
+        // An unreadable note of the origin is none: then they are missing.
+        if matches!(self.origin(&manifest.id()), Ok(Some(_))) {
+            return missing.count() as u64;
+        }
+        for blob in missing {
+            let user = manifest.by_blob(&blob).ok().and_then(|mut ids| ids.next());
+            let path = user.and_then(|id| manifest.path_of(id).ok()).unwrap_or_default();
+            let path = crate::text::Shown(&path);
+            let what = format!("is missing; {path} of manifest {} needs it", manifest.id());
+            findings.add(blob_name(&blob), what);
+        }
+        0
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command line, as data: help, completions and man pages all come from here.
 
 use std::ffi::OsString;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -21,7 +21,26 @@ Examples:
   vrift ls deps:lodash -l                    look into it
   vrift diff deps deps-new                   what changed
   vrift export deps /tmp/copy                make it a real tree again
-  vrift verify                               is everything whole?";
+  vrift verify                               is everything whole?
+  vrift push deps s3://bucket/trees          share it with other machines";
+
+const PUSH_HELP: &str = "Remotes: a directory or file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX. Credentials come from the environment (AWS_*, GOOGLE_*, AZURE_*).
+
+What was sent before an interruption isn't sent again. When somebody else moves a ref there meanwhile, it is left alone, and the status is 125.
+
+Examples:
+  vrift push deps s3://bucket/trees
+  vrift push deps toolchain/gcc-12 /mnt/share/trees
+  vrift push deps:deps-2024 gs://bucket";
+
+const PULL_HELP: &str = "Remotes: a directory (also a store's own) or file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, http(s)://HOST/PREFIX. Credentials come from the environment (AWS_*, GOOGLE_*, AZURE_*).
+
+What came before an interruption isn't fetched again. The ref is set when everything is there.
+
+Examples:
+  vrift pull s3://bucket/trees deps
+  vrift pull https://trees.example.org toolchain/gcc-12:gcc
+  vrift pull --lazy s3://bucket/trees toolchain/gcc-12";
 
 /// `vrift`
 #[derive(Debug, Parser)]
@@ -145,7 +164,8 @@ Examples:
     #[command(after_help = "Examples:
   vrift verify            all blobs, manifests and refs
   vrift verify deps       one tree and the blobs it needs
-  vrift verify --quarantine")]
+  vrift verify --quarantine
+  vrift verify --repair s3://bucket/trees     fetch what is damaged or missing again")]
     Verify {
         /// Check only this tree
         #[arg(value_name = "REF")]
@@ -154,6 +174,44 @@ Examples:
         /// them anew
         #[arg(long)]
         quarantine: bool,
+        /// Fetch damaged and missing blobs and manifests from this remote; status 1 only when some
+        /// damage is left
+        #[arg(long, value_name = "URL", conflicts_with = "quarantine")]
+        repair: Option<OsString>,
+        /// How the remote is asked
+        #[command(flatten)]
+        asking: Asking,
+    },
+
+    /// Send trees to a remote: what it lacks of their blobs, then the manifests, then the refs
+    #[command(after_help = PUSH_HELP)]
+    Push {
+        /// Ref, hash, at least 8 digits of one; with :NAME the ref gets that name there
+        #[arg(value_name = "REF[:NAME]", required = true)]
+        refs: Vec<OsString>,
+        /// The remote: a directory, or the URL of a service
+        #[arg(value_name = "URL", value_hint = ValueHint::DirPath)]
+        remote: OsString,
+        /// How the remote is asked
+        #[command(flatten)]
+        asking: Asking,
+    },
+
+    /// Get trees from a remote: what is missing here of their blobs, each checked by its hash
+    #[command(after_help = PULL_HELP)]
+    Pull {
+        /// The remote: a directory, or the URL of a service
+        #[arg(value_name = "URL", value_hint = ValueHint::DirPath)]
+        remote: OsString,
+        /// A ref there, or HASH:NAME; with :NAME it gets that name here
+        #[arg(value_name = "REF[:NAME]", required = true)]
+        refs: Vec<OsString>,
+        /// Get the manifests only, and note in the store where their blobs are
+        #[arg(long)]
+        lazy: bool,
+        /// How the remote is asked
+        #[command(flatten)]
+        asking: Asking,
     },
 
     /// Remove what nothing names any more
@@ -190,6 +248,18 @@ Examples:
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         dir: Option<PathBuf>,
     },
+}
+
+/// How a remote is asked.
+#[derive(Debug, Args)]
+pub struct Asking {
+    /// Requests to the remote at once
+    #[arg(long, short = 'J', value_name = "N", default_value = "32")]
+    pub requests: NonZeroUsize,
+
+    /// Give up on a service that is silent for so long, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    pub timeout: NonZeroU32,
 }
 
 /// `vrift ingest`

@@ -7,6 +7,7 @@ mod inspect;
 mod output;
 mod pages;
 mod protect;
+mod remote;
 mod transfer;
 
 use std::io::Write;
@@ -62,8 +63,17 @@ fn run(cli: Cli, out: &mut Out) -> Result<Outcome, Failure> {
         Command::Export { from, to, link } => {
             transfer::export(&open()?, &from, &to, link.into(), out)
         }
-        Command::Verify { tree, quarantine } => {
+        Command::Verify { tree, quarantine, repair: None, .. } => {
             transfer::verify(&open()?, tree.as_deref(), quarantine, out)
+        }
+        Command::Verify { tree, repair: Some(from), asking, .. } => {
+            remote::repair(open()?, tree.as_deref(), &from, &asking, out)
+        }
+        Command::Push { refs, remote, asking } => {
+            remote::push(open()?, &refs, &remote, &asking, out)
+        }
+        Command::Pull { remote, refs, lazy, asking } => {
+            remote::pull(&root()?, &remote, &refs, lazy, &asking, out)
         }
         Command::Ls(args) => inspect::ls(&open()?, &args, out),
         Command::Cat { file } => inspect::cat(&open()?, &file, out),

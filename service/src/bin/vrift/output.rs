@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::Value;
+use vrift_service::remote::{RemoteError, Transfer};
 use vrift_store::collect::CollectError;
 use vrift_store::diff::{Change, Style, write_changes};
 use vrift_store::text::Shown;
@@ -47,7 +48,7 @@ macro_rules! message_from {
         }
     )*};
 }
-message_from!(StoreError, ManifestError, IngestError, ExportError, CollectError);
+message_from!(StoreError, ManifestError, IngestError, ExportError, CollectError, RemoteError);
 
 /// Standard output.
 pub struct Out {
@@ -121,30 +122,50 @@ pub fn bytes(n: u64) -> String {
 
 /// Runs `work` with a progress line on stderr, if that is a terminal.
 pub fn with_progress<T>(what: &str, work: impl FnOnce(&Progress) -> T) -> T {
+    use std::sync::atomic::Ordering::Relaxed;
     let progress = Progress::default();
+    let show = |bar: &ProgressBar| {
+        let entries = progress.entries.load(Relaxed);
+        let bytes = HumanBytes(progress.bytes.load(Relaxed));
+        bar.set_message(format!("{what}: {entries} entries, {bytes}"));
+    };
+    with_bar("{spinner} {msg}", show, || work(&progress))
+}
+
+/// The same for a transfer, of which it is known how much it will be.
+pub fn with_transfer<T>(what: &str, transfer: &Transfer, work: impl FnOnce() -> T) -> T {
+    use std::sync::atomic::Ordering::Relaxed;
+    let show = |bar: &ProgressBar| {
+        let (done, all) = (transfer.done_blobs.load(Relaxed), transfer.blobs.load(Relaxed));
+        bar.set_length(transfer.bytes.load(Relaxed).max(1));
+        bar.set_position(transfer.done_bytes.load(Relaxed));
+        bar.set_message(format!("{what}: {done} of {all} blobs"));
+    };
+    let template = "{spinner} {msg}  {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    with_bar(template, show, work)
+}
+
+fn with_bar<T>(template: &str, show: impl Fn(&ProgressBar) + Sync, work: impl FnOnce() -> T) -> T {
     if !io::stderr().is_terminal() {
-        return work(&progress);
+        return work();
     }
     let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     let (done, finished) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            use std::sync::atomic::Ordering::Relaxed;
             let finished = finished;
             while finished.recv_timeout(Duration::from_millis(100))
                 == Err(RecvTimeoutError::Timeout)
             {
-                let entries = progress.entries.load(Relaxed);
-                let bytes = HumanBytes(progress.bytes.load(Relaxed));
-                bar.set_message(format!("{what}: {entries} entries, {bytes}"));
+                show(&bar);
                 bar.tick();
             }
             bar.finish_and_clear();
         });
-        let result = work(&progress);
+        let result = work();
         drop(done);
         result
     })

@@ -10,7 +10,9 @@ use serde_json::{Map, json};
 use vrift_store::ingest::{FileError, Reason};
 use vrift_store::json::put_name;
 use vrift_store::text::shown;
-use vrift_store::{IngestError, IngestOptions, Ingested, LinkMode, Store, check_ref_name};
+use vrift_store::{
+    Damage, IngestError, IngestOptions, Ingested, LinkMode, Store, Verified, check_ref_name,
+};
 
 use crate::args::Ingest;
 use crate::inspect::open_tree;
@@ -161,6 +163,18 @@ pub fn verify(
     quarantine: bool,
     out: &mut Out,
 ) -> Result<Outcome, Failure> {
+    let mut report = check(store, tree)?;
+    let moving = if quarantine { store.quarantine(&mut report) } else { Ok(()) };
+    for damage in &report.damage {
+        damaged(damage, out)?;
+    }
+    let outcome = conclude(&report, 0, report.damage.len(), out)?;
+    moving?;
+    Ok(outcome)
+}
+
+/// Reads a tree, or everything.
+pub fn check(store: &Store, tree: Option<&OsStr>) -> Result<Verified, Failure> {
     let hash = match tree {
         Some(tree) => {
             let spec = tree.to_str().ok_or_else(|| crate::inspect::unknown(store, tree))?;
@@ -168,52 +182,71 @@ pub fn verify(
         }
         None => None,
     };
-    let mut report = with_progress("verify", |progress| match &hash {
+    let report = with_progress("verify", |progress| match &hash {
         Some(hash) => store.verify_manifest(hash, progress),
         None => store.verify(progress),
     })?;
-    let moving = if quarantine { store.quarantine(&mut report) } else { Ok(()) };
-    for damage in &report.damage {
-        if out.json {
-            let mut object = Map::new();
-            put_name(&mut object, "damaged", damage.path.as_os_str().as_bytes());
-            object.insert("what".into(), damage.what.clone().into());
-            object.insert("quarantined".into(), damage.quarantined.into());
-            out.object(&object.into())?;
+    Ok(report)
+}
+
+/// One thing that isn't as it should be.
+pub fn damaged(damage: &Damage, out: &mut Out) -> Result<(), Failure> {
+    if out.json {
+        let mut object = Map::new();
+        put_name(&mut object, "damaged", damage.path.as_os_str().as_bytes());
+        object.insert("what".into(), damage.what.clone().into());
+        object.insert("quarantined".into(), damage.quarantined.into());
+        out.object(&object.into())
+    } else {
+        let what = if damage.quarantined {
+            "was damaged and is in quarantine/ now; ingest its tree again"
         } else {
-            let what = if damage.quarantined {
-                "was damaged and is in quarantine/ now; ingest its tree again"
-            } else {
-                &damage.what
-            };
-            out.text(format_args!("{}: {what}\n", shown(&damage.path)))?;
-        }
+            &damage.what
+        };
+        out.text(format_args!("{}: {what}\n", shown(&damage.path)))
     }
-    let damaged = report.damage.len() as u64;
+}
+
+/// What was read, how many files were repaired, and how much damage is left.
+pub fn conclude(
+    report: &Verified,
+    repaired: usize,
+    left: usize,
+    out: &mut Out,
+) -> Result<Outcome, Failure> {
     if out.json {
         out.object(&json!({
             "blobs": report.blobs,
             "bytes": report.bytes,
             "manifests": report.manifests,
             "refs": report.refs,
-            "damage": damaged,
+            "absent": report.absent,
+            "damage": left,
             "protected": report.protected,
+            "repaired": repaired,
         }))?;
     } else {
+        let absent = match report.absent {
+            0 => String::new(),
+            n => format!(", {} not fetched yet", count(n, "blob")),
+        };
+        let protected = match report.protected {
+            0 => String::new(),
+            n => format!("; {} protected", count(n, "blob")),
+        };
+        let verdict = match (left, repaired) {
+            (0, 0) => "all whole".to_owned(),
+            (left, 0) => format!("{left} damaged"),
+            (0, repaired) => format!("{repaired} repaired"),
+            (left, repaired) => format!("{left} damaged, {repaired} repaired"),
+        };
         out.text(format_args!(
-            "{}, {}, {}, {}: {}{}\n",
+            "{}, {}, {}, {}{absent}: {verdict}{protected}\n",
             count(report.blobs, "blob"),
             bytes(report.bytes),
             count(report.manifests, "manifest"),
             count(report.refs, "ref"),
-            if damaged == 0 { "all whole".to_owned() } else { format!("{damaged} damaged") },
-            if report.protected == 0 {
-                String::new()
-            } else {
-                format!("; {} protected", count(report.protected, "blob"))
-            },
         ))?;
     }
-    moving?;
-    Ok(if damaged == 0 { Outcome::Fine } else { Outcome::Found })
+    Ok(if left == 0 { Outcome::Fine } else { Outcome::Found })
 }

@@ -1,0 +1,96 @@
+//! Blobs fetched when they are needed, for a tree that was pulled without them.
+//!
+//! Whoever needs a blob asks; who asks for one that is on its way already waits for the same fetch.
+//! What must never happen here: a caller waits without an end, or is told that a blob is there that
+//! isn't.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use vrift_store::{Hash, Store};
+
+use super::blob::{blob_object, download};
+use super::error::RemoteError;
+use super::place::{Options, Remote};
+use super::transfer::Budget;
+
+type Fetch = Shared<BoxFuture<'static, Result<(), Arc<RemoteError>>>>;
+
+/// Fetches blobs of one tree on demand. Methods work on `&self` from any task of a runtime with a
+/// clock and I/O.
+pub struct OnDemand {
+    store: Arc<Store>,
+    remote: Remote,
+    /// How long one fetch may take, all of its retries together.
+    limit: Duration,
+    budget: Budget,
+    under_way: Arc<Mutex<HashMap<Hash, Fetch>>>,
+}
+
+impl OnDemand {
+    /// For the tree `manifest`; None when the store has no note of where its blobs are.
+    ///
+    /// # Errors
+    /// The note can't be read, or means no remote.
+    pub fn open(
+        store: &Arc<Store>,
+        manifest: &Hash,
+        options: Options,
+        limit: Duration,
+    ) -> Result<Option<OnDemand>, RemoteError> {
+        let Some(place) = store.origin(manifest)? else { return Ok(None) };
+        let remote = Remote::open(OsStr::from_bytes(&place), options)?;
+        Ok(Some(OnDemand {
+            store: Arc::clone(store),
+            remote,
+            limit,
+            budget: Budget::new(),
+            under_way: Arc::default(),
+        }))
+    }
+
+    /// Waits until the blob `hash` of `size` bytes is in the store. Callers that want the same one
+    /// share a fetch, and one that gives up (drops the future) ends nothing for the others. A fetch
+    /// that failed isn't remembered: the next caller tries again.
+    ///
+    /// # Errors
+    /// The remote doesn't have it, failed, was too slow, or sent something else.
+    pub async fn fetch(&self, hash: Hash, size: u64) -> Result<(), Arc<RemoteError>> {
+        if self.store.has_blob(&hash, size).map_err(|error| Arc::new(error.into()))? {
+            return Ok(());
+        }
+        let fetch = {
+            let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            under_way.entry(hash).or_insert_with(|| self.begin(hash, size)).clone()
+        };
+        fetch.await
+    }
+
+    /// Runs by itself, so that it goes on whoever of those that wait for it goes away.
+    fn begin(&self, hash: Hash, size: u64) -> Fetch {
+        let (store, remote) = (Arc::clone(&self.store), self.remote.clone());
+        let (budget, limit) = (self.budget.clone(), self.limit);
+        let under_way = Arc::clone(&self.under_way);
+        let task = tokio::spawn(async move {
+            let fetch = download(&remote, store, hash, size, false, &budget);
+            let result = tokio::time::timeout(limit, fetch).await;
+            under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
+            result.unwrap_or_else(|_| {
+                let (what, url) = (format!("read {}", blob_object(&hash)), remote.url().to_owned());
+                Err(RemoteError::Late { what, url, limit })
+            })
+        });
+        let joined = async move {
+            match task.await {
+                Ok(result) => result.map_err(Arc::new),
+                Err(error) => Err(Arc::new(error.into())),
+            }
+        };
+        joined.boxed().shared()
+    }
+}

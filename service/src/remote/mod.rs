@@ -1,0 +1,23 @@
+//! Remotes: a place on another machine, or in another directory, that keeps trees of a store.
+//!
+//! `place` knows what a URL means and how a service is asked, `blob` moves one blob, `refs` reads and
+//! sets refs there, `push` and `pull` move trees, `repair` fetches what is damaged here, `lazy` what
+//! a tree that was pulled without its blobs turns out to need. The layout is docs/STORE.md's.
+
+mod blob;
+mod error;
+mod lazy;
+mod place;
+mod pull;
+mod push;
+mod refs;
+mod repair;
+mod transfer;
+
+pub use error::RemoteError;
+pub use lazy::OnDemand;
+pub use place::{Options, Remote};
+pub use pull::{Pulled, pull, pull_lazily};
+pub use push::{Pushed, push};
+pub use repair::{Repaired, repair};
+pub use transfer::{RefSpec, Transfer};

@@ -1,0 +1,249 @@
+//! Pull: the manifest comes first and is checked, without a name; then the blobs that are missing
+//! here, each checked; then the manifest gets its name, then the ref moves.
+//!
+//! Whoever stops in between has lost nothing: blobs that arrived are found here by the next pull.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use object_store::ObjectStoreExt;
+use tokio::task::{JoinSet, spawn_blocking};
+use vrift_store::{Hash, IncomingManifest, Manifest, Store, StoreError};
+
+use super::blob::{Pieces, download, taken};
+use super::error::RemoteError;
+use super::place::Remote;
+use super::push::manifest_object;
+use super::refs;
+use super::transfer::{Budget, RefSpec, Transfer, blobs_of};
+
+/// No manifest is longer, in bytes: one of 30 million files.
+const LONGEST_MANIFEST: u64 = 4 << 30;
+
+/// What a pull did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// The ref here.
+    pub name: String,
+    /// What it names now.
+    pub manifest: Hash,
+    /// Blobs that the tree needs.
+    pub blobs: u64,
+    /// Of these came from the remote.
+    pub new_blobs: u64,
+    /// Bytes in these.
+    pub new_bytes: u64,
+    /// Blobs that are left for when they are needed.
+    pub absent_blobs: u64,
+}
+
+/// A manifest that the store has, or will have as soon as its blobs are there.
+enum Tree<'s> {
+    Here(Manifest),
+    Coming(IncomingManifest<'s>),
+}
+
+impl Tree<'_> {
+    fn manifest(&self) -> &Manifest {
+        match self {
+            Tree::Here(manifest) => manifest,
+            Tree::Coming(incoming) => incoming.manifest(),
+        }
+    }
+}
+
+/// Pulls a tree into the store at `root`, which is made if there is none and the remote has the tree.
+///
+/// # Errors
+/// The remote fails, what it sends isn't what it says, the store can't be written, or the ref here was
+/// moved meanwhile. The ref is then as it was; blobs that were whole stay, for the next try.
+pub async fn pull(
+    root: &Path,
+    remote: &Remote,
+    spec: &RefSpec,
+    progress: &Arc<Transfer>,
+) -> Result<Pulled, RemoteError> {
+    let id = find(remote, spec).await?;
+    let store = Arc::new(Store::open_or_create(root)?);
+    let before = ref_here(&store, &spec.name)?;
+    let tree = fetch_manifest(&store, remote, &id).await?;
+    let blobs = needed(remote, tree.manifest())?;
+    let missing = absent(&store, &blobs)?;
+    progress.expect(&missing);
+    fetch_all(&store, remote, missing.clone(), false, progress).await?;
+    finish(&store, tree, &spec.name, &before, &id).await?;
+    store.forget_origin(&id)?;
+    Ok(Pulled {
+        name: spec.name.clone(),
+        manifest: id,
+        blobs: blobs.len() as u64,
+        new_blobs: missing.len() as u64,
+        new_bytes: missing.iter().map(|(_, size)| size).sum(),
+        absent_blobs: 0,
+    })
+}
+
+/// As [`pull`], but leaves the blobs where they are: `place`, the remote as it was named, is noted in
+/// the store, and [`super::OnDemand`] fetches what is needed.
+///
+/// # Errors
+/// As [`pull`].
+pub async fn pull_lazily(
+    root: &Path,
+    remote: &Remote,
+    place: &[u8],
+    spec: &RefSpec,
+) -> Result<Pulled, RemoteError> {
+    let id = find(remote, spec).await?;
+    let store = Arc::new(Store::open_or_create(root)?);
+    let before = ref_here(&store, &spec.name)?;
+    let tree = fetch_manifest(&store, remote, &id).await?;
+    let blobs = needed(remote, tree.manifest())?;
+    let missing = absent(&store, &blobs)?;
+    // First, so that no manifest is ever there of which blobs are missing and nobody knows where from.
+    if !missing.is_empty() {
+        store.set_origin(&id, place)?;
+    }
+    finish(&store, tree, &spec.name, &before, &id).await?;
+    Ok(Pulled {
+        name: spec.name.clone(),
+        manifest: id,
+        blobs: blobs.len() as u64,
+        new_blobs: 0,
+        new_bytes: 0,
+        absent_blobs: missing.len() as u64,
+    })
+}
+
+async fn find(remote: &Remote, spec: &RefSpec) -> Result<Hash, RemoteError> {
+    remote.check_format(false).await?;
+    match spec.source.parse() {
+        Ok(id) => Ok(id),
+        Err(_) => refs::target(remote, &spec.source).await,
+    }
+}
+
+/// The ref here before the pull.
+enum Before {
+    /// It named this, or wasn't there.
+    Was(Option<Hash>),
+    /// It named nonsense, and may be set anew.
+    Damaged,
+}
+
+fn ref_here(store: &Store, name: &str) -> Result<Before, StoreError> {
+    match store.ref_target(name) {
+        Err(StoreError::DamagedRef { .. }) => Ok(Before::Damaged),
+        found => Ok(Before::Was(found?)),
+    }
+}
+
+fn needed(remote: &Remote, manifest: &Manifest) -> Result<Vec<(Hash, u64)>, RemoteError> {
+    blobs_of(manifest).map_err(|why| remote.junk(manifest_object(&manifest.id()), why))
+}
+
+/// What isn't here yet.
+pub(super) fn absent(
+    store: &Store,
+    blobs: &[(Hash, u64)],
+) -> Result<Vec<(Hash, u64)>, RemoteError> {
+    let mut absent = Vec::new();
+    for &(hash, size) in blobs {
+        if !store.has_blob(&hash, size)? {
+            absent.push((hash, size));
+        }
+    }
+    Ok(absent)
+}
+
+async fn fetch_manifest<'s>(
+    store: &'s Store,
+    remote: &Remote,
+    id: &Hash,
+) -> Result<Tree<'s>, RemoteError> {
+    match store.manifest(id).and_then(|manifest| {
+        manifest.check()?;
+        Ok(manifest)
+    }) {
+        Ok(manifest) => Ok(Tree::Here(manifest)),
+        Err(error @ StoreError::Io { .. }) => Err(error.into()),
+        // Missing, or damaged and to be replaced.
+        Err(_) => Ok(Tree::Coming(incoming_manifest(store, remote, id).await?)),
+    }
+}
+
+/// Fetches a manifest and checks all of it.
+pub(super) async fn incoming_manifest<'s>(
+    store: &'s Store,
+    remote: &Remote,
+    id: &Hash,
+) -> Result<IncomingManifest<'s>, RemoteError> {
+    let name = manifest_object(id);
+    let found = match remote.objects.get(&remote.path(&name)?).await {
+        Err(object_store::Error::NotFound { .. }) => {
+            return Err(remote.junk(name, "it isn't there, and a ref names it"));
+        }
+        found => found.map_err(|error| remote.failed("read", &name, &error))?,
+    };
+    let size = found.meta.size;
+    if size > LONGEST_MANIFEST {
+        return Err(remote.junk(name, format!("it has {size} bytes, too many for a manifest")));
+    }
+    let mut incoming = store.incoming(size)?;
+    let mut pieces = Pieces::of(remote, &name, found);
+    while let Some(bytes) = pieces.next().await? {
+        taken(remote, &name, incoming.write(&bytes))?;
+    }
+    taken(remote, &name, incoming.into_manifest(id))
+}
+
+/// Fetches these blobs, several at once; with `again` in the place of those that are here.
+pub(super) async fn fetch_all(
+    store: &Arc<Store>,
+    remote: &Remote,
+    blobs: Vec<(Hash, u64)>,
+    again: bool,
+    progress: &Arc<Transfer>,
+) -> Result<(), RemoteError> {
+    let budget = Budget::new();
+    // Dropped on an error, it ends what is still under way.
+    let mut tasks: JoinSet<Result<(), RemoteError>> = JoinSet::new();
+    for (hash, size) in blobs {
+        if tasks.len() >= remote.options.jobs
+            && let Some(done) = tasks.join_next().await
+        {
+            done??;
+        }
+        let (store, remote, budget) = (Arc::clone(store), remote.clone(), budget.clone());
+        let progress = Arc::clone(progress);
+        tasks.spawn(async move {
+            download(&remote, store, hash, size, again, &budget).await?;
+            progress.did(size);
+            Ok(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+/// Everything is here: it is made durable, then it gets its names.
+async fn finish(
+    store: &Arc<Store>,
+    tree: Tree<'_>,
+    name: &str,
+    before: &Before,
+    id: &Hash,
+) -> Result<(), RemoteError> {
+    let syncing = Arc::clone(store);
+    spawn_blocking(move || syncing.sync()).await??;
+    if let Tree::Coming(incoming) = tree {
+        incoming.publish()?;
+    }
+    match before {
+        Before::Was(target) => store.move_ref(name, target.as_ref(), id)?,
+        Before::Damaged => store.set_ref(name, id)?,
+    }
+    Ok(())
+}

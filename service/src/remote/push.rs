@@ -1,0 +1,196 @@
+//! Push: what a tree needs and the remote lacks goes up, then the manifest, then the ref.
+//!
+//! Whoever stops in between has lost nothing: what arrived is found there by the next push.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use object_store::ObjectStoreExt;
+use tokio::task::{JoinSet, spawn_blocking};
+use vrift_store::{Hash, Manifest, Store, StoreError};
+
+use super::blob::{PART, blob_object, upload, upload_file};
+use super::error::RemoteError;
+use super::place::{Kind, Remote};
+use super::refs;
+use super::transfer::{Budget, RefSpec, Transfer, blobs_of};
+
+/// From so many blobs on, the remote is asked for its list instead of for each of them.
+const LISTED_FROM: usize = 256;
+/// A remote that holds so many times more than is looked for isn't listed to its end.
+const LISTED_MOST: usize = 64;
+
+/// What a push did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// The ref on the remote.
+    pub name: String,
+    /// What it names now.
+    pub manifest: Hash,
+    /// Blobs that the tree needs.
+    pub blobs: u64,
+    /// Of these the remote lacked.
+    pub new_blobs: u64,
+    /// Bytes in these.
+    pub new_bytes: u64,
+}
+
+/// Pushes a tree of `store`.
+///
+/// # Errors
+/// The tree isn't whole here, the remote fails, or the ref there was moved meanwhile. The ref is then
+/// as it was; blobs that were sent stay, for the next try.
+pub async fn push(
+    store: &Arc<Store>,
+    remote: &Remote,
+    spec: &RefSpec,
+    progress: &Arc<Transfer>,
+) -> Result<Pushed, RemoteError> {
+    let id = store.resolve(&spec.source)?;
+    let manifest = store.manifest(&id)?;
+    manifest.check()?;
+    let blobs = blobs_of(&manifest).map_err(|why| {
+        let spec = spec.source.clone().into_bytes();
+        RemoteError::Spec { spec, why }
+    })?;
+    remote.check_format(true).await?;
+    let seen = refs::see(remote, &spec.name).await?;
+
+    let missing = missing(remote, &blobs).await?;
+    progress.expect(&missing);
+    send(store, remote, &missing, progress).await?;
+    send_manifest(store, remote, &manifest).await?;
+    refs::set(remote, &spec.name, seen.as_ref(), &id).await?;
+    Ok(Pushed {
+        name: spec.name.clone(),
+        manifest: id,
+        blobs: blobs.len() as u64,
+        new_blobs: missing.len() as u64,
+        new_bytes: missing.iter().map(|(_, size)| size).sum(),
+    })
+}
+
+async fn send(
+    store: &Arc<Store>,
+    remote: &Remote,
+    blobs: &[(Hash, u64)],
+    progress: &Arc<Transfer>,
+) -> Result<(), RemoteError> {
+    let budget = Budget::new();
+    // Dropped on an error, it ends what is still under way.
+    let mut tasks: JoinSet<Result<(), RemoteError>> = JoinSet::new();
+    for &(hash, size) in blobs {
+        if tasks.len() >= remote.options.jobs
+            && let Some(done) = tasks.join_next().await
+        {
+            done??;
+        }
+        let (store, remote, budget) = (Arc::clone(store), remote.clone(), budget.clone());
+        let progress = Arc::clone(progress);
+        tasks.spawn(async move {
+            upload(&remote, store, hash, size, &budget).await?;
+            progress.did(size);
+            Ok(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+/// The manifest comes after all that it names, also on the disk of a remote that is a directory.
+async fn send_manifest(
+    store: &Arc<Store>,
+    remote: &Remote,
+    manifest: &Manifest,
+) -> Result<(), RemoteError> {
+    let name = manifest_object(&manifest.id());
+    let size = manifest.file_len();
+    if size_there(remote, &name).await? == Some(size) {
+        return Ok(());
+    }
+    if let Kind::Directory(root) = &remote.kind {
+        let root = root.clone();
+        spawn_blocking(move || {
+            let dir = std::fs::File::open(&root).map_err(StoreError::io("open", &root))?;
+            rustix::fs::syncfs(&dir).map_err(StoreError::io("write to the disk", &root))
+        })
+        .await??;
+    }
+    let path = store.root().join(&name);
+    let failed = StoreError::io("read", &path);
+    if size > PART as u64 {
+        let file = std::fs::File::open(&path).map_err(failed)?;
+        return upload_file(remote, (file, &path), &name, size, &Budget::new(), None).await;
+    }
+    let content = std::fs::read(&path).map_err(failed)?;
+    let sent = remote.durable.put(&remote.path(&name)?, content.into()).await;
+    sent.map(|_| ()).map_err(|error| remote.failed("write", &name, &error))
+}
+
+pub(super) fn manifest_object(id: &Hash) -> String {
+    format!("manifests/{id}")
+}
+
+/// The length of an object; None when there is none.
+async fn size_there(remote: &Remote, name: &str) -> Result<Option<u64>, RemoteError> {
+    match remote.objects.head(&remote.path(name)?).await {
+        Ok(meta) => Ok(Some(meta.size)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(remote.failed("look at", name, &error)),
+    }
+}
+
+/// Which of these blobs the remote lacks, or has in another length.
+async fn missing(remote: &Remote, blobs: &[(Hash, u64)]) -> Result<Vec<(Hash, u64)>, RemoteError> {
+    let (mut there, mut complete) = (HashSet::new(), false);
+    if blobs.len() >= LISTED_FROM {
+        (there, complete) = list(remote, blobs).await?;
+    }
+    let rest = blobs.iter().filter(|(hash, _)| !there.contains(hash)).copied();
+    if complete {
+        return Ok(rest.collect());
+    }
+    let asked = futures_util::stream::iter(rest).map(|(hash, size)| async move {
+        let found = size_there(remote, &blob_object(&hash)).await?;
+        Ok::<_, RemoteError>((found != Some(size)).then_some((hash, size)))
+    });
+    let mut asked = asked.buffer_unordered(remote.options.jobs);
+    let mut missing = Vec::new();
+    while let Some(found) = asked.next().await {
+        missing.extend(found?);
+    }
+    Ok(missing)
+}
+
+/// Which of these blobs the remote lists, and whether it was listed to its end.
+async fn list(
+    remote: &Remote,
+    blobs: &[(Hash, u64)],
+) -> Result<(HashSet<Hash>, bool), RemoteError> {
+    let prefix = remote.path("blobs")?;
+    let mut listed = remote.objects.list(Some(&prefix));
+    let (mut there, mut count) = (HashSet::new(), 0);
+    while let Some(meta) = listed.next().await {
+        let meta = match meta {
+            Ok(meta) => meta,
+            // A directory that isn't there yet.
+            Err(object_store::Error::NotFound { .. }) => break,
+            Err(error) => return Err(remote.failed("list", "blobs", &error)),
+        };
+        let hash = meta.location.filename().and_then(|name| name.parse::<Hash>().ok());
+        if let Some(hash) = hash
+            && let Ok(at) = blobs.binary_search_by(|(blob, _)| blob.cmp(&hash))
+            && blobs[at].1 == meta.size
+        {
+            there.insert(hash);
+        }
+        count += 1;
+        if count >= blobs.len() * LISTED_MOST {
+            return Ok((there, false));
+        }
+    }
+    Ok((there, true))
+}
