@@ -6,6 +6,8 @@ use std::time::Duration;
 use vrift_store::text::Shown;
 use vrift_store::{Hash, ManifestError, StoreError};
 
+/// Where the machines of a cloud get their credentials.
+const METADATA: [&str; 3] = ["//169.254.169.254", "//169.254.170.2", "//metadata.google.internal"];
 /// Longest part of a service's own words in a message, in bytes.
 const QUOTED: usize = 300;
 
@@ -120,6 +122,12 @@ pub(super) fn why(error: &object_store::Error) -> String {
         ),
         _ => {
             let (outer, inner) = (one_line(&error.to_string()), one_line(&innermost(error)));
+            if METADATA.iter().any(|host| outer.contains(host)) {
+                // Asked only where the environment has none.
+                return format!(
+                    "there are no credentials in the environment (AWS_ACCESS_KEY_ID and the like), and this machine has none of a cloud's: {inner}"
+                );
+            }
             if outer.contains(&inner) { outer } else { format!("{outer}: {inner}") }
         }
     }
@@ -148,6 +156,18 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn missing_credentials_are_told_as_such() {
+        let error = |text: &str| object_store::Error::Generic { store: "S3", source: text.into() };
+        let asked = "Error performing PUT http://169.254.169.254/latest/api/token in 1s - refused";
+        assert!(
+            why(&error(asked)).starts_with("there are no credentials"),
+            "{}",
+            why(&error(asked))
+        );
+        assert_eq!(why(&error("it is tired")), "Generic S3 error: it is tired");
+    }
 
     #[test]
     fn a_servers_words_are_one_bounded_line() {
