@@ -2,6 +2,8 @@
 //! signatures, s3s-fs keeps the objects in a directory. What s3s-fs leaves out, conditional puts, is
 //! added here.
 
+#![allow(dead_code, reason = "no program that uses it needs all of it")]
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
