@@ -103,6 +103,12 @@ impl Store {
                 }
             }
         }
+        // What it shares with a tree that came without its blobs comes from the same place.
+        if let Some(base) = base
+            && let Some(place) = self.origin(&base.id())?
+        {
+            self.set_origin(id, &place)?;
+        }
         self.put_manifest(bytes, id)?;
         self.manifest(id).map(Some)
     }

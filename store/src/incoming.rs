@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::error::StoreError;
 use crate::hash::Hash;
+use crate::hold::Hold;
 use crate::manifest::{Manifest, ManifestError};
 use crate::publish::{Draft, Published};
 use crate::store::{Store, blob_name, manifest_name};
@@ -114,8 +115,9 @@ impl<'s> Incoming<'s> {
     pub fn into_manifest(self, id: &Hash) -> Result<IncomingManifest<'s>, IncomingError> {
         self.check_length()?;
         let path = Path::new("manifests").join(id.to_string());
-        let manifest =
-            Manifest::from_file(&path, self.draft.file()).map_err(IncomingError::Manifest)?;
+        let file = self.draft.file().try_clone();
+        let file = file.map_err(StoreError::io("read", self.store.root().join(&path)))?;
+        let manifest = Manifest::from_file(&path, file).map_err(IncomingError::Manifest)?;
         manifest.check().map_err(IncomingError::Manifest)?;
         if manifest.id() != *id {
             return Err(IncomingError::Hash { found: manifest.id() });
@@ -138,15 +140,17 @@ impl IncomingManifest<'_> {
         &self.manifest
     }
 
-    /// Makes it one of the store's, durably, in the place of a damaged one if need be.
+    /// Makes it one of the store's, durably, in the place of a damaged one if need be, and opens it: as
+    /// long as it is open no collection removes it. What it names was looked for under the same hold.
     ///
     /// # Errors
     /// It can't be published.
-    pub fn publish(self) -> Result<(), StoreError> {
-        let name = manifest_name(&self.manifest.id());
+    pub fn publish(self, _hold: &Hold) -> Result<Manifest, StoreError> {
+        let id = self.manifest.id();
         self.draft.sync()?;
-        self.draft.replace(&name)?;
-        self.store.sync_dir("manifests")
+        self.draft.replace(&manifest_name(&id))?;
+        self.store.sync_dir("manifests")?;
+        self.store.manifest(&id)
     }
 }
 
@@ -226,7 +230,7 @@ mod tests {
         assert_eq!(files(&store), 0);
         let incoming = take(&bytes, &id).expect("the manifest");
         assert_eq!((incoming.manifest().len(), files(&store)), (2, 0));
-        incoming.publish().expect("publish");
+        incoming.publish(&store.hold().expect("hold")).expect("publish");
         assert_eq!(store.manifest(&id).expect("there").len(), 2);
     }
 }

@@ -1,5 +1,6 @@
 //! Pull: the manifest comes first and is checked, without a name; then the blobs that are missing
-//! here, each checked; then the manifest gets its name, then the ref moves.
+//! here, each checked; then the manifest gets its name, with collections held off for that moment;
+//! then the ref moves.
 //!
 //! Whoever stops in between has lost nothing: blobs that arrived are found here by the next pull.
 
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use object_store::ObjectStoreExt;
 use tokio::task::{JoinSet, spawn_blocking};
-use vrift_store::{Hash, IncomingManifest, Manifest, Store, StoreError};
+use vrift_store::{Hash, Hold, IncomingManifest, Manifest, Store, StoreError};
 
 use super::blob::{Pieces, download, taken};
 use super::error::RemoteError;
@@ -68,17 +69,31 @@ pub async fn pull(
     let before = ref_here(&store, &spec.name)?;
     let tree = fetch_manifest(&store, remote, &id).await?;
     let blobs = needed(remote, tree.manifest())?;
-    let missing = absent(&store, &blobs)?;
-    progress.expect(&missing);
-    fetch_all(&store, remote, missing.clone(), false, progress).await?;
-    finish(&store, tree, &spec.name, &before, &id).await?;
+    let (mut new_blobs, mut new_bytes) = (0, 0);
+    // A collection may take what no manifest here names yet: what is missing is looked for again at
+    // the moment when the manifest gets its name.
+    let hold = loop {
+        let missing = absent(&store, &blobs)?;
+        progress.expect(&missing);
+        new_blobs += missing.len() as u64;
+        new_bytes += missing.iter().map(|(_, size)| size).sum::<u64>();
+        fetch_all(&store, remote, missing, false, progress).await?;
+        let syncing = Arc::clone(&store);
+        spawn_blocking(move || syncing.sync()).await??;
+        let holding = Arc::clone(&store);
+        let hold = spawn_blocking(move || holding.hold()).await??;
+        if absent(&store, &blobs)?.is_empty() {
+            break hold;
+        }
+    };
+    finish(&store, hold, tree, &spec.name, &before, &id)?;
     store.forget_origin(&id)?;
     Ok(Pulled {
         name: spec.name.clone(),
         manifest: id,
         blobs: blobs.len() as u64,
-        new_blobs: missing.len() as u64,
-        new_bytes: missing.iter().map(|(_, size)| size).sum(),
+        new_blobs,
+        new_bytes,
         absent_blobs: 0,
     })
 }
@@ -99,12 +114,14 @@ pub async fn pull_lazily(
     let before = ref_here(&store, &spec.name)?;
     let tree = fetch_manifest(&store, remote, &id).await?;
     let blobs = needed(remote, tree.manifest())?;
+    let holding = Arc::clone(&store);
+    let hold = spawn_blocking(move || holding.hold()).await??;
     let missing = absent(&store, &blobs)?;
     // First, so that no manifest is ever there of which blobs are missing and nobody knows where from.
     if !missing.is_empty() {
         store.set_origin(&id, place)?;
     }
-    finish(&store, tree, &spec.name, &before, &id).await?;
+    finish(&store, hold, tree, &spec.name, &before, &id)?;
     Ok(Pulled {
         name: spec.name.clone(),
         manifest: id,
@@ -228,19 +245,21 @@ pub(super) async fn fetch_all(
     Ok(())
 }
 
-/// Everything is here: it is made durable, then it gets its names.
-async fn finish(
-    store: &Arc<Store>,
+/// Everything is here, durably, and stays while `hold` lives: it gets its names.
+fn finish(
+    store: &Store,
+    hold: Hold,
     tree: Tree<'_>,
     name: &str,
     before: &Before,
     id: &Hash,
 ) -> Result<(), RemoteError> {
-    let syncing = Arc::clone(store);
-    spawn_blocking(move || syncing.sync()).await??;
-    if let Tree::Coming(incoming) = tree {
-        incoming.publish()?;
-    }
+    // Open until a ref names it, so that no collection takes it.
+    let _open = match tree {
+        Tree::Here(manifest) => manifest,
+        Tree::Coming(incoming) => incoming.publish(&hold)?,
+    };
+    drop(hold);
     match before {
         Before::Was(target) => store.move_ref(name, target.as_ref(), id)?,
         Before::Damaged => store.set_ref(name, id)?,

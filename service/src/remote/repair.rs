@@ -71,7 +71,7 @@ pub async fn repair(
                         let path = Store::blob_path(&hash);
                         let what = format!("is missing; manifest {id} needs it");
                         sizes.insert(hash, size);
-                        blobs.entry(hash).or_insert(Damage { path, what });
+                        blobs.entry(hash).or_insert(Damage { path, what, quarantined: false });
                     }
                 }
                 Err(error) => repaired.leave(damage, error)?,
@@ -128,8 +128,9 @@ async fn restore_manifest(
     id: &Hash,
 ) -> Result<Vec<(Hash, u64)>, RemoteError> {
     let incoming = incoming_manifest(store, remote, id).await?;
+    let hold = store.hold()?;
     let missing = missing(store, incoming.manifest())?;
-    incoming.publish()?;
+    incoming.publish(&hold)?;
     Ok(missing)
 }
 

@@ -35,28 +35,43 @@ pub(super) fn manifests(
     for manifest in wanted.stay {
         marks.add(manifest, group)?;
     }
-    if wanted.go.is_empty() {
-        return Ok(());
-    }
-    // What was removed of names must not come back by a power failure when what they named is gone.
-    store.sync_names()?;
-    for manifest in wanted.go {
-        let name = manifest_name(&manifest);
-        match store.lock_manifest(&name)? {
-            Some(_locked) => {
-                unlink(store, &name)?;
-                done.manifests += 1;
-            }
-            // Opened since.
-            None => {
-                marks.add(manifest, group)?;
-                done.in_use += 1;
-                done.kept_manifests += 1;
+    if !wanted.go.is_empty() {
+        // What was removed of names must not come back by a power failure when what they named is gone.
+        store.sync_names()?;
+        for manifest in wanted.go {
+            let name = manifest_name(&manifest);
+            match store.lock_manifest(&name)? {
+                Some(_locked) => {
+                    unlink(store, &name)?;
+                    done.manifests += 1;
+                }
+                // Opened since.
+                None => {
+                    marks.add(manifest, group)?;
+                    done.in_use += 1;
+                    done.kept_manifests += 1;
+                }
             }
         }
+        store.sync_dir("manifests")?;
     }
     drop(refs);
-    store.sync_dir("manifests")
+    origins(store, done)
+}
+
+/// Removes the notes of where the blobs of manifests come from that aren't there. Who makes one does
+/// so under a hold, together with its manifest.
+fn origins(store: &Store, done: &mut Collected) -> Result<(), StoreError> {
+    for (name, _) in store.list("origins")? {
+        let Some(hash) = std::str::from_utf8(&name).ok().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if store.open_file(&manifest_name(&hash))?.is_none() {
+            store.forget_origin(&hash)?;
+            done.leftovers += 1;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the blobs of a group that nothing names.
