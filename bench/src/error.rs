@@ -52,6 +52,12 @@ pub enum Failure {
         /// What the JSON parser said.
         source: serde_json::Error,
     },
+    /// Something came out otherwise than natively.
+    #[error("otherwise than natively: {what}")]
+    Differs {
+        /// What did.
+        what: String,
+    },
     /// The kernel lacks what a floor needs.
     #[error("this kernel cannot run a floor: {0}")]
     Kernel(String),

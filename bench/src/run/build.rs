@@ -165,16 +165,18 @@ fn compiler() -> Result<String, Failure> {
 }
 
 /// Where builds happen.
-struct Place {
+pub(super) struct Place {
     makefile: PathBuf,
     out: PathBuf,
     jobs: usize,
 }
 
-type Outputs = BTreeMap<PathBuf, Vec<u8>>;
+pub(super) type Outputs = BTreeMap<PathBuf, Vec<u8>>;
 
 impl Place {
-    fn new(work: &Path, source: &Path, sources: &Sources) -> Result<Self, Failure> {
+    /// Makes the Makefile in `work`, which has to exist or be made here.
+    pub(super) fn new(work: &Path, source: &Path, sources: &Sources) -> Result<Self, Failure> {
+        fs::create_dir_all(work).map_err(Failure::io(format!("cannot make {}", work.display())))?;
         let makefile = work.join("Makefile");
         let text = makefile_for(source, sources)
             .map_err(Failure::io(format!("cannot list {}", source.display())))?;
@@ -185,7 +187,7 @@ impl Place {
     }
 
     /// `make` of everything from the sources at `source`.
-    fn make(&self, source: &Path) -> Job {
+    pub(super) fn make(&self, source: &Path) -> Job {
         let mut variable = std::ffi::OsString::from("SRC=");
         variable.push(source);
         Job::new("make")
@@ -198,7 +200,7 @@ impl Place {
     }
 
     /// Builds from nothing: what it cost, and what came out.
-    fn build(&self, job: &Job) -> Result<(Done, Outputs), Failure> {
+    pub(super) fn build(&self, job: &Job) -> Result<(Done, Outputs), Failure> {
         let empty = || -> io::Result<()> {
             if self.out.exists() {
                 fs::remove_dir_all(&self.out)?;

@@ -9,6 +9,7 @@ pub mod calls;
 pub mod fixture;
 pub mod in_place;
 pub mod machine;
+pub mod peers;
 pub mod process;
 pub mod report;
 pub mod sources;
@@ -62,10 +63,15 @@ pub enum Part {
     InPlace,
     /// Starting `true`.
     Startup,
+    /// strace, proot, bwrap and fuse-overlayfs beside it, as far as they are installed.
+    Peers,
 }
 
 /// Names in the manifest that start-up is measured with.
 const LARGE: usize = 200_000;
+
+/// Files of the tree that is walked over beside the peers.
+const WALKED: usize = 20_000;
 
 /// Takes every figure that was asked for. What could not be taken is in `problems` of the result.
 ///
@@ -104,6 +110,12 @@ pub fn measure(options: &Options) -> Result<Figures, Failure> {
         let done = startup::measure(&tools, work.path(), rounds, files, &mut problems);
         startup = kept(done, &mut problems);
     }
+    let mut peers = None;
+    if wanted(Part::Peers) {
+        let files = if options.quick { WALKED / 20 } else { WALKED };
+        let done = peers::measure(&tools, work.path(), rounds, files, &mut problems);
+        peers = kept(done, &mut problems);
+    }
     Ok(Figures {
         machine,
         command: command(),
@@ -113,6 +125,7 @@ pub fn measure(options: &Options) -> Result<Figures, Failure> {
         build,
         in_place,
         startup,
+        peers,
         problems,
     })
 }

@@ -8,6 +8,7 @@ use super::build::{Build, Cost};
 use super::calls::{Against, Row};
 use super::in_place::InPlace;
 use super::machine::Machine;
+use super::peers::Peers;
 use super::startup::Startup;
 use super::stats::{Samples, ratio};
 
@@ -30,6 +31,8 @@ pub struct Figures {
     pub in_place: Option<InPlace>,
     /// Start-up.
     pub startup: Option<Startup>,
+    /// The tools beside it.
+    pub peers: Option<Peers>,
     /// What could not be measured, and why.
     pub problems: Vec<String>,
 }
@@ -60,6 +63,9 @@ impl fmt::Display for Markdown<'_> {
         }
         if let Some(startup) = &figures.startup {
             start(out, startup)?;
+        }
+        if let Some(peers) = &figures.peers {
+            beside_peers(out, peers)?;
         }
         if !figures.problems.is_empty() {
             writeln!(out, "\nNot measured:\n")?;
@@ -212,6 +218,33 @@ fn start(out: &mut impl Write, startup: &Startup) -> fmt::Result {
     Ok(())
 }
 
+fn beside_peers(out: &mut impl Write, peers: &Peers) -> fmt::Result {
+    writeln!(
+        out,
+        "\n### Beside other tools\n\n{}, as above, and `find -size` over {} files; seconds, medians.\n",
+        peers.project, peers.files
+    )?;
+    writeln!(
+        out,
+        "| tool | version | what the job gets | build | ÷ native | CPU ÷ native | walk | ÷ native | CPU ÷ native |"
+    )?;
+    writeln!(out, "|---|---|---|--:|--:|--:|--:|--:|--:|")?;
+    let Some(native) = peers.peers.first() else { return Ok(()) };
+    for peer in &peers.peers {
+        write!(out, "| {} | {} | {}", peer.name, peer.version, peer.gives)?;
+        for (cost, native) in [(&peer.build, &native.build), (&peer.walk, &native.walk)] {
+            let wall = ratio(cost.wall.median(), native.wall.median());
+            let cpu = ratio(cost.cpu.median(), native.cpu.median());
+            write!(out, " | {} | {} | {}", number(cost.wall.median()), number(wall), number(cpu))?;
+        }
+        writeln!(out, " |")?;
+    }
+    if !peers.absent.is_empty() {
+        writeln!(out, "\nNot installed: {}.", peers.absent.join(", "))?;
+    }
+    Ok(())
+}
+
 /// Three significant digits or so; a dash for what was not measured.
 fn number(value: Option<f64>) -> String {
     match value {
@@ -266,6 +299,7 @@ mod tests {
             build: None,
             in_place: None,
             startup: Some(Startup { native: samples(&[1.5]), ..Startup::default() }),
+            peers: None,
             problems: vec!["no vrift-trace".into()],
         };
         let text = Markdown(&figures).to_string();

@@ -1,0 +1,250 @@
+//! The tools that people would take instead, where they are installed: the same C build and the same
+//! walk over a large tree, natively, under vrift-trace and under each of them.
+//!
+//! What they give differs, and the table says so: strace and `vrift-trace -o` write down what was
+//! asked, the others show a tree where there is none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::Failure;
+
+use super::build::{Cost, Place};
+use super::fixture::{make_large, mount_point};
+use super::process::{Done, Job};
+use super::sources;
+use super::tools::Tools;
+
+/// A tool beside the others.
+#[derive(Debug, Serialize)]
+pub struct Peer {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does with the tree.
+    pub gives: &'static str,
+    /// The first line of its `--version`.
+    pub version: String,
+    /// The C build.
+    pub build: Cost,
+    /// `find` with a stat of each file.
+    pub walk: Cost,
+}
+
+/// All of them.
+#[derive(Debug, Serialize)]
+pub struct Peers {
+    /// What was built.
+    pub project: String,
+    /// How many files were walked over.
+    pub files: usize,
+    /// Native first.
+    pub peers: Vec<Peer>,
+    /// The programs that are not installed.
+    pub absent: Vec<&'static str>,
+}
+
+/// How a tool runs a job.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum How {
+    Native,
+    Projected,
+    Recorded,
+    Strace,
+    Proot,
+    Copied,
+    FuseOverlay,
+}
+
+const TOOLS: [(How, &str, &str, &str); 7] = [
+    (How::Native, "native", "", "the real tree"),
+    (How::Projected, "vrift-trace", "", "a stored tree, read-only"),
+    (How::Recorded, "vrift-trace -o", "", "the same, and a record of each access"),
+    (How::Strace, "strace -f --seccomp-bpf", "strace", "a record of each call with a path"),
+    (How::Proot, "proot -b", "proot", "the real tree at another path, writable"),
+    (How::Copied, "cp -a, bwrap", "bwrap", "a copy, read-only, in a mount namespace"),
+    (How::FuseOverlay, "fuse-overlayfs", "fuse-overlayfs", "a merged view of the real tree"),
+];
+
+/// Measures in turn. What keeps a tool from being measured goes to `problems`.
+///
+/// # Errors
+/// When the sources cannot be had, or the native build fails.
+pub fn measure(
+    tools: &Tools,
+    work: &Path,
+    rounds: usize,
+    files: usize,
+    problems: &mut Vec<String>,
+) -> Result<Peers, Failure> {
+    let source = work.join("peers-source");
+    let sources = sources::prepare(&source)?;
+    let large = work.join("peers-large");
+    make_large(&large, files)?;
+    let place = Place::new(&work.join("peers"), &source, &sources)?;
+    for (tree, name) in [(&source, "peers/source"), (&large, "peers/large")] {
+        if let Err(error) = tools.ingest(tree, name) {
+            problems.push(error.to_string());
+        }
+    }
+    let mut table = Peers { project: sources.name, files, peers: Vec::new(), absent: Vec::new() };
+    let mut ways = Vec::new();
+    for (how, name, program, gives) in TOOLS {
+        let Some(version) = version(how, program, tools) else {
+            if !program.is_empty() {
+                table.absent.push(program);
+            }
+            continue;
+        };
+        ways.push(Some(how));
+        let (build, walk) = (Cost::default(), Cost::default());
+        table.peers.push(Peer { name, gives, version, build, walk });
+    }
+    let native = place.make(&source);
+    let (_, expected) = place.build(&native)?;
+    for round in 1..=rounds {
+        eprintln!("peers: round {round} of {rounds}");
+        for (way, peer) in ways.iter_mut().zip(&mut table.peers) {
+            let Some(how) = *way else { continue };
+            let once = || -> Result<[Done; 2], Failure> {
+                let (built, outputs) =
+                    around(how, tools, &source, "peers/source", work, |at, by| {
+                        place.build(&by(place.make(at)))
+                    })?;
+                if outputs != expected {
+                    return Err(Failure::Differs { what: "the objects of the build".into() });
+                }
+                let walked =
+                    around(how, tools, &large, "peers/large", work, |at, by| by(walk(at)).run())?;
+                let found = walked.stdout.iter().filter(|byte| **byte == b'\n').count();
+                if found != files {
+                    return Err(Failure::Differs { what: format!("{found} of {files} files") });
+                }
+                Ok([built, walked])
+            };
+            match once() {
+                Ok([built, walked]) => {
+                    for (cost, done) in [(&mut peer.build, built), (&mut peer.walk, walked)] {
+                        cost.wall.push(done.took.as_secs_f64());
+                        cost.cpu.push(done.cpu.as_secs_f64());
+                    }
+                }
+                Err(error) if how == How::Native => return Err(error),
+                Err(error) => {
+                    problems.push(format!("{}: {error}", peer.name));
+                    *way = None;
+                }
+            }
+        }
+    }
+    Ok(table)
+}
+
+/// Lists every file with its size, which takes a stat of each.
+fn walk(at: &Path) -> Job {
+    Job::new("find").arg(at).args(["-type", "f", "-size", "-1000", "-print"])
+}
+
+fn version(how: How, program: &str, tools: &Tools) -> Option<String> {
+    let job = match how {
+        How::Native => return Some(String::new()),
+        How::Projected | How::Recorded => tools.trace()?,
+        _ => Job::new(program),
+    };
+    let text = job.arg("--version").run().ok()?.stdout;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    // proot draws its name first.
+    let line = text.lines().find(|line| line.chars().any(|c| c.is_ascii_digit()))?;
+    let version = line.split(' ').rfind(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    Some(version.unwrap_or(line).to_owned())
+}
+
+/// Has `tree` at a path by the tool's means, and takes them away again afterwards. `work` is told the
+/// path, and how a job is run there. What setting up takes counts only where it grows with the tree.
+fn around<T: Timed>(
+    how: How,
+    tools: &Tools,
+    tree: &Path,
+    name: &str,
+    scratch: &Path,
+    work: impl FnOnce(&Path, &dyn Fn(Job) -> Job) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let make = |path: &Path| {
+        fs::create_dir_all(path).map_err(Failure::io(format!("cannot make {}", path.display())))
+    };
+    let at = mount_point(tree);
+    match how {
+        How::Native => work(tree, &|job| job),
+        How::Strace => {
+            let log = scratch.join("strace.log");
+            let strace = Job::new("strace").args(["-f", "--seccomp-bpf", "-qq", "-e"]);
+            let strace = strace.args(["trace=%file,getdents64", "-o"]).arg(log);
+            work(tree, &|job| job.under(strace.clone()))
+        }
+        How::Projected | How::Recorded => {
+            let trace = tools.trace().ok_or(Failure::Differs { what: "no vrift-trace".into() })?;
+            let mut mount = at.clone().into_os_string();
+            mount.push("=");
+            mount.push(name);
+            let trace = trace.arg("-m").arg(mount);
+            let record = scratch.join("peers.trace");
+            let trace = if how == How::Recorded { trace.arg("-o").arg(record) } else { trace };
+            work(&at, &|job| job.under(trace.clone()))
+        }
+        How::Proot => {
+            let mut bind = tree.to_owned().into_os_string();
+            bind.push(":");
+            bind.push(&at);
+            // env, for proot does not take `--`.
+            let proot = Job::new("proot").arg("-b").arg(bind).arg("env");
+            work(&at, &|job| job.under(proot.clone()))
+        }
+        How::Copied => {
+            let (copy, at) = (scratch.join("peers-copy"), beside(tree));
+            make(&at)?;
+            let copied = Job::new("cp").arg("-a").arg(tree).arg(&copy).run()?;
+            let bwrap = Job::new("bwrap").args(["--dev-bind", "/", "/", "--ro-bind"]);
+            let bwrap = bwrap.arg(&copy).arg(&at);
+            let done = work(&at, &|job| job.under(bwrap.clone()));
+            fs::remove_dir_all(&copy)
+                .map_err(Failure::io(format!("cannot remove {}", copy.display())))?;
+            done.map(|done| done.with(&copied))
+        }
+        How::FuseOverlay => {
+            let at = beside(tree);
+            make(&at)?;
+            let mut lower = std::ffi::OsString::from("lowerdir=");
+            lower.push(tree);
+            Job::new("fuse-overlayfs").arg("-o").arg(lower).arg(&at).run()?;
+            let done = work(&at, &|job| job);
+            let left = Job::new("fusermount3").arg("-u").arg(&at).run();
+            let done = done?;
+            left.map(|_| done)
+        }
+    }
+}
+
+/// An empty directory as deep as the tree.
+fn beside(tree: &Path) -> PathBuf {
+    let mut name = tree.file_name().unwrap_or_default().to_owned();
+    name.push("-at");
+    tree.with_file_name(name)
+}
+
+/// What setting up a copy took counts too.
+trait Timed {
+    fn with(self, more: &Done) -> Self;
+}
+
+impl Timed for Done {
+    fn with(self, more: &Done) -> Self {
+        Done { took: self.took + more.took, cpu: self.cpu + more.cpu, ..self }
+    }
+}
+
+impl<T> Timed for (Done, T) {
+    fn with(self, more: &Done) -> Self {
+        (self.0.with(more), self.1)
+    }
+}
