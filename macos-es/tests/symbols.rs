@@ -97,17 +97,19 @@ fn the_documentation_counts_right() {
     assert!(docs().contains(&counts), "docs/MACOS.md should have:\n{counts}");
 }
 
-/// Where the stubs of Apple's SDK are, as PyPI's `ziglang` carries them.
+/// Where the stubs of Apple's SDK are: scripts/setup takes them from PyPI's `ziglang`.
 fn stubs() -> Result<PathBuf, String> {
-    let ask = "import ziglang, os; print(os.path.dirname(ziglang.__file__))";
-    let output = std::process::Command::new("python3").args(["-c", ask]).output();
-    let output = output.map_err(|error| format!("python3: {error}"))?;
-    if !output.status.success() {
-        return Err("the Python package ziglang is not installed".to_owned());
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
+        let home = std::env::var_os("HOME")?;
+        Some(Path::new(&home).join(".cache"))
+    });
+    let cache = cache.ok_or("neither XDG_CACHE_HOME nor HOME is set")?;
+    let stubs = cache.join("vrift-sdk/libSystem.tbd");
+    if stubs.is_file() {
+        Ok(stubs)
+    } else {
+        Err(format!("there is no {}: scripts/setup makes it", stubs.display()))
     }
-    let dir = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let stubs = Path::new(&dir).join("lib/libc/darwin/libSystem.tbd");
-    if stubs.is_file() { Ok(stubs) } else { Err(format!("{} is not there", stubs.display())) }
 }
 
 /// The symbols of a `.tbd` file (version 4), by architecture.
