@@ -4,8 +4,10 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Place, Ran, assert_whole, blobs, write};
 use vrift_store::{Hash, Store};
@@ -287,4 +289,54 @@ fn a_lazily_pulled_tree_is_there_without_its_blobs() {
     assert_eq!(scene.there.store().origin(&scene.manifest()).expect("read"), None);
     let said = scene.there.vrift(&["verify"]).fine();
     assert!(!said.contains("not fetched"), "{said}");
+}
+
+#[test]
+fn a_collection_beside_a_pull_takes_nothing_of_it() {
+    let scene = Scene::new();
+    let tree = scene.here.dir("many");
+    for i in 0..400 {
+        write(&tree.join(format!("{}/{i}", i % 7)), format!("content {i}"));
+    }
+    scene.here.ingest(&tree, "many");
+    scene.push("many").fine();
+    scene.pull("many:mine").fine();
+    scene.there.vrift(&["rm", "mine"]).fine();
+    let over = AtomicBool::new(false);
+    let (pulled, collected) = std::thread::scope(|scope| {
+        let collecting = scope.spawn(|| {
+            let mut removed = 0;
+            while !over.load(Ordering::Relaxed) {
+                let said = scene.there.vrift(&["gc", "--grace", "0", "--json"]).fine();
+                let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+                removed += said["removed_blobs"].as_u64().expect("a number");
+            }
+            removed
+        });
+        let pulls = scope.spawn(|| {
+            for _ in 0..8 {
+                scene.pull("many:mine").fine();
+                scene.there.vrift(&["verify", "mine"]).fine();
+                scene.there.vrift(&["rm", "mine"]).fine();
+            }
+        });
+        let pulled = pulls.join();
+        over.store(true, Ordering::Relaxed);
+        (pulled, collecting.join().expect("collections"))
+    });
+    pulled.expect("pulls");
+    assert!(collected >= 400, "{collected}");
+    scene.there.vrift(&["verify"]).fine();
+    scene.there.vrift(&["gc", "--grace", "0"]).fine();
+    // The note of where a lazy tree's blobs are goes with its manifest.
+    let lazily = [OsStr::new("pull"), OsStr::new("--lazy"), scene.remote.as_os_str()];
+    scene.there.vrift(&[&lazily[..], &[OsStr::new("many")]].concat()).fine();
+    let origins =
+        || std::fs::read_dir(scene.there.store_root().join("origins")).expect("it is there");
+    assert_eq!(origins().count(), 1);
+    scene.there.vrift(&["gc", "--grace", "0"]).fine();
+    assert_eq!(origins().count(), 1, "a ref names it");
+    scene.there.vrift(&["rm", "many"]).fine();
+    scene.there.vrift(&["gc", "--grace", "0"]).fine();
+    assert_eq!(origins().count(), 0);
 }

@@ -69,31 +69,26 @@ pub async fn pull(
     let before = ref_here(&store, &spec.name)?;
     let tree = fetch_manifest(&store, remote, &id).await?;
     let blobs = needed(remote, tree.manifest())?;
-    let (mut new_blobs, mut new_bytes) = (0, 0);
-    // A collection may take what no manifest here names yet: what is missing is looked for again at
-    // the moment when the manifest gets its name.
-    let hold = loop {
-        let missing = absent(&store, &blobs)?;
-        progress.expect(&missing);
-        new_blobs += missing.len() as u64;
-        new_bytes += missing.iter().map(|(_, size)| size).sum::<u64>();
-        fetch_all(&store, remote, missing, false, progress).await?;
-        let syncing = Arc::clone(&store);
-        spawn_blocking(move || syncing.sync()).await??;
-        let holding = Arc::clone(&store);
-        let hold = spawn_blocking(move || holding.hold()).await??;
-        if absent(&store, &blobs)?.is_empty() {
-            break hold;
-        }
-    };
+    let mut new = fetch_absent(&store, remote, &blobs, progress).await?;
+    sync(&store).await?;
+    let holding = Arc::clone(&store);
+    let hold = spawn_blocking(move || holding.hold()).await??;
+    // A collection may have taken what no manifest here named yet. Under the hold none does.
+    let taken = fetch_absent(&store, remote, &blobs, progress).await?;
+    if !taken.is_empty() {
+        sync(&store).await?;
+    }
+    new.extend(taken);
+    new.sort_unstable();
+    new.dedup();
     finish(&store, hold, tree, &spec.name, &before, &id)?;
     store.forget_origin(&id)?;
     Ok(Pulled {
         name: spec.name.clone(),
         manifest: id,
         blobs: blobs.len() as u64,
-        new_blobs,
-        new_bytes,
+        new_blobs: new.len() as u64,
+        new_bytes: new.iter().map(|(_, size)| size).sum(),
         absent_blobs: 0,
     })
 }
@@ -212,6 +207,27 @@ pub(super) async fn incoming_manifest<'s>(
         taken(remote, &name, incoming.write(&bytes))?;
     }
     taken(remote, &name, incoming.into_manifest(id))
+}
+
+/// What was here already may be what an interrupted pull left, so it is made durable too.
+async fn sync(store: &Arc<Store>) -> Result<(), RemoteError> {
+    let store = Arc::clone(store);
+    Ok(spawn_blocking(move || store.sync()).await??)
+}
+
+/// Fetches what isn't here. Returns what that was.
+async fn fetch_absent(
+    store: &Arc<Store>,
+    remote: &Remote,
+    blobs: &[(Hash, u64)],
+    progress: &Arc<Transfer>,
+) -> Result<Vec<(Hash, u64)>, RemoteError> {
+    let missing = absent(store, blobs)?;
+    if !missing.is_empty() {
+        progress.expect(&missing);
+        fetch_all(store, remote, missing.clone(), false, progress).await?;
+    }
+    Ok(missing)
 }
 
 /// Fetches these blobs, several at once; with `again` in the place of those that are here.
