@@ -358,15 +358,25 @@ fn killed_at_any_moment_a_collection_loses_nothing() {
     ingest();
     let start = Instant::now();
     place.vrift(&args).fine();
-    let whole_run = start.elapsed();
+    // How long it takes depends on what else the machine does.
+    let mut longest = start.elapsed();
     let wanted = place.vrift(&["refs"]).fine();
     let mut killed = 0;
-    for round in 0..15u32 {
+    for round in 0.. {
+        if killed == 10 {
+            break;
+        }
+        assert!(round < 60, "only {killed} of {round} were killed at work");
         ingest();
         let mut child = place.command(&args).stdout(Stdio::null()).spawn().expect("spawn");
-        std::thread::sleep(whole_run * round / 15);
+        let delay = longest * (round % 10) / 10;
+        std::thread::sleep(delay);
         child.kill().expect("kill");
-        killed += u32::from(!child.wait().expect("wait").success());
+        if child.wait().expect("wait").success() {
+            longest = delay;
+        } else {
+            killed += 1;
+        }
         verified(&place);
         assert_eq!(place.vrift(&["refs"]).fine(), wanted);
         // Whether its manifest went or not, the tree can be had again.
@@ -374,7 +384,6 @@ fn killed_at_any_moment_a_collection_loses_nothing() {
         verified(&place);
         place.vrift(&["rm", "again"]).fine();
     }
-    assert!(killed >= 4, "only {killed} of 15 were killed at work");
     place.vrift(&args).fine();
     assert_eq!(blobs(&place.store_root()).len(), 100, "another one goes on from there");
     verified(&place);
