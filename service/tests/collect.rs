@@ -401,10 +401,10 @@ fn children_time() -> Duration {
 
 /// `VRIFT_TEST_BLOBS` asks for another number.
 #[test]
-fn two_hundred_thousand_blobs_are_collected_in_time() {
+fn many_blobs_are_collected_in_time() {
     let _turn = in_turn();
     let wanted = std::env::var("VRIFT_TEST_BLOBS").ok().and_then(|text| text.parse().ok());
-    let all: u32 = wanted.unwrap_or(200_000);
+    let all: u32 = wanted.unwrap_or(50_000);
     let place = Place::new();
     let store = Store::open_or_create(&place.store_root()).expect("store");
     for first in 0..=255u8 {
@@ -430,5 +430,5 @@ fn two_hundred_thousand_blobs_are_collected_in_time() {
     assert_eq!(blobs(store.root()).len() as u64, half);
     println!("{all} blobs, half of them removed: {took:.2?}, {busy:.2?} of a processor");
     // Others may keep the machine busy.
-    assert!(busy < Duration::from_secs(60), "{busy:?}");
+    assert!(busy < Duration::from_millis(300 * u64::from(all / 1000)), "{busy:?}");
 }
