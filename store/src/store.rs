@@ -192,7 +192,7 @@ impl Store {
         Ok(manifest)
     }
 
-    /// The ids of all manifests, whole or not, in ascending order.
+    /// The ids of all manifests, whole or not, in ascending order. What isn't named as one is none of ours.
     ///
     /// # Errors
     /// They can't be listed.

@@ -174,7 +174,7 @@ pub(super) struct Place {
 pub(super) type Outputs = BTreeMap<PathBuf, Vec<u8>>;
 
 impl Place {
-    /// Makes the Makefile in `work`, which has to exist or be made here.
+    /// Makes `work`, if it isn't there, and the Makefile in it.
     pub(super) fn new(work: &Path, source: &Path, sources: &Sources) -> Result<Self, Failure> {
         fs::create_dir_all(work).map_err(Failure::io(format!("cannot make {}", work.display())))?;
         let makefile = work.join("Makefile");

@@ -24,7 +24,7 @@ pub struct Peer {
     pub name: &'static str,
     /// What it does with the tree.
     pub gives: &'static str,
-    /// The first line of its `--version`.
+    /// The number that its `--version` says.
     pub version: String,
     /// The C build.
     pub build: Cost,

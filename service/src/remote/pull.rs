@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use object_store::ObjectStoreExt;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::spawn_blocking;
 use vrift_store::{Hash, Hold, IncomingManifest, Manifest, Store, StoreError};
 
 use super::blob::{Pieces, download, taken};
@@ -16,7 +16,7 @@ use super::error::RemoteError;
 use super::place::Remote;
 use super::push::manifest_object;
 use super::refs;
-use super::transfer::{Budget, RefSpec, Transfer, blobs_of};
+use super::transfer::{Budget, RefSpec, Transfer, blobs_of, move_all};
 
 /// No manifest is longer, in bytes: one of 30 million files.
 const LONGEST_MANIFEST: u64 = 4 << 30;
@@ -210,7 +210,7 @@ pub(super) async fn incoming_manifest<'s>(
 }
 
 /// What was here already may be what an interrupted pull left, so it is made durable too.
-async fn sync(store: &Arc<Store>) -> Result<(), RemoteError> {
+pub(super) async fn sync(store: &Arc<Store>) -> Result<(), RemoteError> {
     let store = Arc::clone(store);
     Ok(spawn_blocking(move || store.sync()).await??)
 }
@@ -239,26 +239,11 @@ pub(super) async fn fetch_all(
     progress: &Arc<Transfer>,
 ) -> Result<(), RemoteError> {
     let budget = Budget::new();
-    // Dropped on an error, it ends what is still under way.
-    let mut tasks: JoinSet<Result<(), RemoteError>> = JoinSet::new();
-    for (hash, size) in blobs {
-        if tasks.len() >= remote.options.jobs
-            && let Some(done) = tasks.join_next().await
-        {
-            done??;
-        }
+    move_all(remote.options.jobs, blobs, progress, |hash, size| {
         let (store, remote, budget) = (Arc::clone(store), remote.clone(), budget.clone());
-        let progress = Arc::clone(progress);
-        tasks.spawn(async move {
-            download(&remote, store, hash, size, again, &budget).await?;
-            progress.did(size);
-            Ok(())
-        });
-    }
-    while let Some(done) = tasks.join_next().await {
-        done??;
-    }
-    Ok(())
+        async move { download(&remote, store, hash, size, again, &budget).await }
+    })
+    .await
 }
 
 /// Everything is here, durably, and stays while `hold` lives: it gets its names.

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use object_store::ObjectStoreExt;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::spawn_blocking;
 use vrift_store::{Hash, Manifest, Store, StoreError};
 
 use super::blob::{PART, blob_object, upload, upload_file};
 use super::error::RemoteError;
 use super::place::{Kind, Remote};
 use super::refs;
-use super::transfer::{Budget, RefSpec, Transfer, blobs_of};
+use super::transfer::{Budget, RefSpec, Transfer, blobs_of, move_all};
 
 /// From so many blobs on, the remote is asked for its list instead of for each of them.
 const LISTED_FROM: usize = 256;
@@ -78,26 +78,11 @@ async fn send(
     progress: &Arc<Transfer>,
 ) -> Result<(), RemoteError> {
     let budget = Budget::new();
-    // Dropped on an error, it ends what is still under way.
-    let mut tasks: JoinSet<Result<(), RemoteError>> = JoinSet::new();
-    for &(hash, size) in blobs {
-        if tasks.len() >= remote.options.jobs
-            && let Some(done) = tasks.join_next().await
-        {
-            done??;
-        }
+    move_all(remote.options.jobs, blobs.iter().copied(), progress, |hash, size| {
         let (store, remote, budget) = (Arc::clone(store), remote.clone(), budget.clone());
-        let progress = Arc::clone(progress);
-        tasks.spawn(async move {
-            upload(&remote, store, hash, size, &budget).await?;
-            progress.did(size);
-            Ok(())
-        });
-    }
-    while let Some(done) = tasks.join_next().await {
-        done??;
-    }
-    Ok(())
+        async move { upload(&remote, store, hash, size, &budget).await }
+    })
+    .await
 }
 
 /// The manifest comes after all that it names, also on the disk of a remote that is a directory.

@@ -10,7 +10,7 @@ use vrift_store::{Damage, Hash, Manifest, Store};
 
 use super::error::RemoteError;
 use super::place::Remote;
-use super::pull::{absent, fetch_all, incoming_manifest};
+use super::pull::{absent, fetch_all, incoming_manifest, sync};
 use super::transfer::{Transfer, blobs_of};
 
 /// What could be repaired.
@@ -101,8 +101,7 @@ pub async fn repair(
             repaired.left.push(damage);
         }
     }
-    let syncing = Arc::clone(store);
-    spawn_blocking(move || syncing.sync()).await??;
+    sync(store).await?;
     repaired.files.sort_unstable();
     repaired.left.sort_unstable();
     Ok(repaired)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use vrift_store::{Hash, Manifest, check_ref_name};
 
 use super::error::RemoteError;
@@ -39,6 +40,37 @@ impl Transfer {
         self.done_blobs.fetch_add(1, Relaxed);
         self.done_bytes.fetch_add(bytes, Relaxed);
     }
+}
+
+/// Moves blobs, so many at once, each by what `one` makes of it. An error ends those under way.
+pub(super) async fn move_all<F>(
+    jobs: usize,
+    blobs: impl IntoIterator<Item = (Hash, u64)>,
+    progress: &Arc<Transfer>,
+    one: impl Fn(Hash, u64) -> F,
+) -> Result<(), RemoteError>
+where
+    F: Future<Output = Result<(), RemoteError>> + Send + 'static,
+{
+    // Dropped on an error, it ends what is still under way.
+    let mut tasks: JoinSet<Result<(), RemoteError>> = JoinSet::new();
+    for (hash, size) in blobs {
+        if tasks.len() >= jobs
+            && let Some(done) = tasks.join_next().await
+        {
+            done??;
+        }
+        let (moved, progress) = (one(hash, size), Arc::clone(progress));
+        tasks.spawn(async move {
+            moved.await?;
+            progress.did(size);
+            Ok(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    Ok(())
 }
 
 /// `SOURCE[:NAME]`: what to move, and the ref that it gets on the other side.

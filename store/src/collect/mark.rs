@@ -10,7 +10,6 @@ use std::collections::{HashMap, HashSet};
 
 use rustix::fs::FileType;
 
-use super::roots;
 use crate::error::StoreError;
 use crate::hash::Hash;
 use crate::store::Store;
@@ -81,7 +80,7 @@ impl<'s> Marks<'s> {
 
     /// Manifests that were published since are manifests that stay.
     pub fn catch_up(&mut self, group: &mut Group) -> Result<(), StoreError> {
-        for manifest in roots::manifests(self.store)? {
+        for manifest in self.store.manifests()? {
             self.add(manifest, group)?;
         }
         Ok(())

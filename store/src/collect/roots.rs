@@ -27,7 +27,7 @@ impl Wanted {
         done: &mut Collected,
     ) -> Result<Wanted, StoreError> {
         let named = named(store, options, done)?;
-        let there = manifests(store)?;
+        let there = store.manifests()?;
         for (hash, by) in &named {
             // Changes that are none can do without it.
             if let Some(by) = by
@@ -78,13 +78,6 @@ fn named(
         *known = known.take().or(by);
     }
     Ok(named)
-}
-
-/// The names of all manifests, in ascending order. What isn't named as one is none of ours.
-pub(super) fn manifests(store: &Store) -> Result<Vec<Hash>, StoreError> {
-    let names = store.list("manifests")?;
-    let hash = |(name, _): &(Vec<u8>, _)| std::str::from_utf8(name).ok()?.parse().ok();
-    Ok(names.iter().filter_map(hash).collect())
 }
 
 /// When a file of the store was changed last; None when it is gone.
