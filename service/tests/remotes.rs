@@ -266,6 +266,106 @@ fn damage_is_repaired_from_a_remote() {
     assert_eq!(std::fs::read(blob(b"content of b")).expect("as it was"), b"content of B");
 }
 
+/// Files of a directory of the remote with this ending; an index has one, a pack none.
+fn objects(remote: &Path, dir: &str, ending: Option<&str>) -> Vec<PathBuf> {
+    let Ok(found) = std::fs::read_dir(remote.join(dir)) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = found.map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.extension().and_then(OsStr::to_str) == ending);
+    paths.sort();
+    paths
+}
+
+/// `n` small files, each with a content of its own, and one that is too large for a pack.
+fn many(scene: &Scene, name: &str, n: u32) -> PathBuf {
+    let tree = scene.here.dir(name);
+    for i in 0..n {
+        write(&tree.join(format!("d{}/{i}", i % 9)), format!("small content {i}"));
+    }
+    write(&tree.join("empty"), "");
+    write(&tree.join("large"), vec![b'y'; (64 << 10) + 1]);
+    scene.here.ingest(&tree, name);
+    tree
+}
+
+#[test]
+fn many_small_blobs_travel_in_packs() {
+    let scene = Scene::new();
+    let tree = many(&scene, "many", 4200);
+    assert!(scene.push("many").fine().contains("4202 blobs, 4202 sent"));
+    let packs = objects(&scene.remote, "packs", None);
+    // 4,096 blobs in each.
+    assert_eq!((packs.len(), objects(&scene.remote, "packs", Some("index")).len()), (2, 2));
+    assert_eq!(blobs(&scene.remote).len(), 1, "the large one");
+    assert!(scene.push("many").fine().contains("4202 blobs, 0 sent"));
+    assert!(scene.pull("many").fine().contains("4202 blobs, 4202 fetched"));
+    assert_whole(&scene.there.store_root());
+    assert!(scene.there.vrift(&["verify"]).fine().contains("all whole"));
+
+    // Another tree, most of which is in packs that others made.
+    write(&tree.join("one more"), "one more");
+    std::fs::remove_file(tree.join("d0/0")).expect("remove");
+    scene.here.ingest(&tree, "other");
+    assert!(scene.push("other").fine().contains("4202 blobs, 1 sent, 8 B"));
+    let fresh = Place::new();
+    let remote = scene.remote.as_os_str();
+    let args = ["pull".as_ref(), remote, "other".as_ref()];
+    assert!(fresh.vrift(&args).fine().contains("4202 blobs, 4202 fetched"));
+    let content = Hash::of(b"small content 0");
+    assert!(!fresh.store_root().join(Store::blob_path(&content)).exists(), "not of this tree");
+    assert!(fresh.vrift(&["verify"]).fine().contains("all whole"));
+
+    // What is damaged or lost in the store comes out of a pack again.
+    let root = scene.there.store_root();
+    let blob = |i| root.join(Store::blob_path(&Hash::of(format!("small content {i}").as_bytes())));
+    damage(&blob(7), b"Small content 7");
+    std::fs::remove_file(blob(4199)).expect("lost");
+    let said = scene.there.vrift(&["verify".as_ref(), "--repair".as_ref(), remote]).fine();
+    assert!(said.contains("2 repaired"), "{said}");
+    assert!(scene.there.vrift(&["verify"]).fine().contains("all whole"));
+}
+
+#[test]
+fn damaged_packs_are_refused_and_healed_by_a_push() {
+    let scene = Scene::new();
+    many(&scene, "many", 1000);
+    scene.push("many").fine();
+    let of = |dir, ending| objects(&scene.remote, dir, ending).remove(0);
+    let (pack, index, map) =
+        (of("packs", None), of("packs", Some("index")), of("manifests", Some("packs")));
+    let refused = |why: &str| {
+        let said = scene.pull("many").refused();
+        assert!(said.contains(why), "{said}");
+        assert_nothing(&scene.there);
+    };
+    let change = |path: &Path, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut content = std::fs::read(path).expect("read");
+        change(&mut content);
+        std::fs::write(path, content).expect("write");
+    };
+    // A bit flips, which a push can't see: it compares lengths.
+    change(&pack, &|content| content[100] ^= 1);
+    refused("its content has another hash");
+    change(&pack, &|content| content[100] ^= 1);
+    for (what, file) in [("cut", &pack), ("gone", &pack), ("gone", &index), ("junk", &index)] {
+        match what {
+            "cut" => change(file, &|content| content.truncate(500)),
+            "gone" => std::fs::remove_file(file).expect("remove"),
+            _ => change(file, &|content| *content = b"<html>".to_vec()),
+        }
+        if file == &pack {
+            refused("packs/");
+        }
+        assert!(scene.push("many").fine().contains(", 1001 sent"), "{what}");
+    }
+    change(&map, &|content| content.truncate(100));
+    refused("it is cut short");
+    change(&map, &|content| *content = b"<html>".to_vec());
+    refused("it is no map of packs");
+    assert!(scene.push("many").fine().contains(" 0 sent"));
+    assert!(scene.pull("many").fine().contains("1002 blobs, "));
+    scene.there.vrift(&["verify"]).fine();
+}
+
 #[test]
 fn a_lazily_pulled_tree_is_there_without_its_blobs() {
     let scene = Scene::new();

@@ -279,6 +279,26 @@ fn a_killed_push_goes_on_where_it_was() {
     assert_same(&here, &there, "t");
 }
 
+#[test]
+fn packs_are_got_through_bad_connections_and_asked_for_once() {
+    let (server, here, there) = (Server::start(), Place::new(), Place::new());
+    tree(&here, "t", 3000);
+    let trouble = |number: usize| match number % 4 {
+        0 => Fault::Status(503),
+        2 => Fault::Cut(20_000),
+        _ => Fault::Cut(200_000),
+    };
+    let proxy = Proxy::start(server.addr, trouble);
+    let said = vrift(&here, proxy.addr, &["push", "t", &server.url()]).fine();
+    assert!(number(&said, 0) > 2900, "{said}");
+    let sent = proxy.count.load(Ordering::Relaxed);
+    let back = Proxy::start(server.addr, trouble);
+    vrift(&there, back.addr, &["pull", &server.url(), "t"]).fine();
+    assert_same(&here, &there, "t");
+    let fetched = back.count.load(Ordering::Relaxed);
+    assert!(sent < 100 && fetched < 100, "{sent} and {fetched} connections for 3,000 blobs");
+}
+
 /// The number that part `at` of the first line begins with.
 #[track_caller]
 fn number(said: &str, at: usize) -> usize {

@@ -55,7 +55,8 @@ pub(super) async fn upload(
     upload_file(remote, (file, &path), &name, size, budget, Some(hash)).await
 }
 
-fn read_whole(store: &Store, hash: &Hash, size: u64) -> Result<Vec<u8>, RemoteError> {
+/// A blob of `size` bytes, if it is that.
+pub(super) fn read_whole(store: &Store, hash: &Hash, size: u64) -> Result<Vec<u8>, RemoteError> {
     let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     let file = store.open_blob(hash)?;
     // One byte more than there should be tells that it is longer.

@@ -12,12 +12,15 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::OnceCell;
 use vrift_store::{Hash, Store};
 
 use super::blob::{blob_object, download};
 use super::error::RemoteError;
+use super::pack::{self, PackMap};
 use super::place::{Options, Remote};
-use super::transfer::Budget;
+use super::push::manifest_object;
+use super::transfer::{Budget, Transfer, blobs_of};
 
 type Fetch = Shared<BoxFuture<'static, Result<(), Arc<RemoteError>>>>;
 
@@ -29,6 +32,9 @@ pub struct OnDemand {
     /// How long one fetch may take, all of its retries together.
     limit: Duration,
     budget: Budget,
+    tree: Hash,
+    /// Where its small blobs lie, asked for when the first is needed.
+    packs: Arc<OnceCell<PackMap>>,
     under_way: Arc<Mutex<HashMap<Hash, Fetch>>>,
 }
 
@@ -50,6 +56,8 @@ impl OnDemand {
             remote,
             limit,
             budget: Budget::new(),
+            tree: *manifest,
+            packs: Arc::default(),
             under_way: Arc::default(),
         }))
     }
@@ -75,9 +83,19 @@ impl OnDemand {
     fn begin(&self, hash: Hash, size: u64) -> Fetch {
         let (store, remote) = (Arc::clone(&self.store), self.remote.clone());
         let (budget, limit) = (self.budget.clone(), self.limit);
+        let (packs, tree) = (Arc::clone(&self.packs), self.tree);
         let under_way = Arc::clone(&self.under_way);
         let task = tokio::spawn(async move {
-            let fetch = download(&remote, store, hash, size, false, &budget);
+            let fetch = async {
+                let map = packs.get_or_try_init(|| map_of(&remote, &store, &tree)).await?;
+                match map.around(&hash) {
+                    None => download(&remote, store, hash, size, false, &budget).await,
+                    Some(stretch) => {
+                        let progress = Transfer::default();
+                        pack::download(&remote, store, stretch, false, &budget, &progress).await
+                    }
+                }
+            };
             let result = tokio::time::timeout(limit, fetch).await;
             under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
             result.unwrap_or_else(|_| {
@@ -93,4 +111,10 @@ impl OnDemand {
         };
         joined.boxed().shared()
     }
+}
+
+async fn map_of(remote: &Remote, store: &Store, tree: &Hash) -> Result<PackMap, RemoteError> {
+    let blobs = blobs_of(&store.manifest(tree)?);
+    let blobs = blobs.map_err(|why| remote.junk(manifest_object(tree), why))?;
+    pack::map_of(remote, tree, &blobs).await
 }

@@ -1,12 +1,13 @@
 //! Remotes: a place on another machine, or in another directory, that keeps trees of a store.
 //!
-//! `place` knows what a URL means and how a service is asked, `blob` moves one blob, `refs` reads and
+//! `place` knows what a URL means and how a service is asked, `blob` moves one blob, `pack` many small ones, `refs` reads and
 //! sets refs there, `push` and `pull` move trees, `repair` fetches what is damaged here, `lazy` what
 //! a tree that was pulled without its blobs turns out to need. The layout is docs/STORE.md's.
 
 mod blob;
 mod error;
 mod lazy;
+mod pack;
 mod place;
 mod pull;
 mod push;

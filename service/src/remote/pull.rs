@@ -13,6 +13,7 @@ use vrift_store::{Hash, Hold, IncomingManifest, Manifest, Store, StoreError};
 
 use super::blob::{Pieces, download, taken};
 use super::error::RemoteError;
+use super::pack::{self, PackMap, Stretch};
 use super::place::Remote;
 use super::push::manifest_object;
 use super::refs;
@@ -69,12 +70,13 @@ pub async fn pull(
     let before = ref_here(&store, &spec.name)?;
     let tree = fetch_manifest(&store, remote, &id).await?;
     let blobs = needed(remote, tree.manifest())?;
-    let mut new = fetch_absent(&store, remote, &blobs, progress).await?;
+    let mut packs = None;
+    let mut new = fetch_absent(&store, remote, &id, &blobs, &mut packs, progress).await?;
     sync(&store).await?;
     let holding = Arc::clone(&store);
     let hold = spawn_blocking(move || holding.hold()).await??;
     // A collection may have taken what no manifest here named yet. Under the hold none does.
-    let taken = fetch_absent(&store, remote, &blobs, progress).await?;
+    let taken = fetch_absent(&store, remote, &id, &blobs, &mut packs, progress).await?;
     if !taken.is_empty() {
         sync(&store).await?;
     }
@@ -215,35 +217,66 @@ pub(super) async fn sync(store: &Arc<Store>) -> Result<(), RemoteError> {
     Ok(spawn_blocking(move || store.sync()).await??)
 }
 
-/// Fetches what isn't here. Returns what that was.
+/// Fetches what isn't here of the blobs of a manifest. Returns what that was. Where they lie in packs
+/// is asked once, and not when nothing is missing.
 async fn fetch_absent(
     store: &Arc<Store>,
     remote: &Remote,
+    id: &Hash,
     blobs: &[(Hash, u64)],
+    packs: &mut Option<PackMap>,
     progress: &Arc<Transfer>,
 ) -> Result<Vec<(Hash, u64)>, RemoteError> {
     let missing = absent(store, blobs)?;
-    if !missing.is_empty() {
-        progress.expect(&missing);
-        fetch_all(store, remote, missing.clone(), false, progress).await?;
+    if missing.is_empty() {
+        return Ok(missing);
     }
+    let map = match packs.take() {
+        Some(map) => map,
+        None => pack::map_of(remote, id, blobs).await?,
+    };
+    progress.expect(&missing);
+    fetch_all(store, remote, &map, &missing, false, progress).await?;
+    *packs = Some(map);
     Ok(missing)
+}
+
+/// What is fetched by one request.
+enum Fetch {
+    Blob(Hash, u64),
+    Stretch(Stretch),
 }
 
 /// Fetches these blobs, several at once; with `again` in the place of those that are here.
 pub(super) async fn fetch_all(
     store: &Arc<Store>,
     remote: &Remote,
-    blobs: Vec<(Hash, u64)>,
+    packs: &PackMap,
+    blobs: &[(Hash, u64)],
     again: bool,
     progress: &Arc<Transfer>,
 ) -> Result<(), RemoteError> {
     let budget = Budget::new();
-    move_all(remote.options.jobs, blobs, progress, |hash, size| {
+    let (stretches, single) = packs.divide(blobs);
+    let fetches = stretches.into_iter().map(Fetch::Stretch);
+    let fetches = fetches.chain(single.into_iter().map(|(hash, size)| Fetch::Blob(hash, size)));
+    let fetched = move_all(remote.options.jobs, fetches, |fetch| {
         let (store, remote, budget) = (Arc::clone(store), remote.clone(), budget.clone());
-        async move { download(&remote, store, hash, size, again, &budget).await }
-    })
-    .await
+        let progress = Arc::clone(progress);
+        async move {
+            match fetch {
+                Fetch::Blob(hash, size) => {
+                    download(&remote, store, hash, size, again, &budget).await?;
+                    progress.did(size);
+                    Ok(())
+                }
+                Fetch::Stretch(stretch) => {
+                    pack::download(&remote, store, stretch, again, &budget, &progress).await
+                }
+            }
+        }
+    });
+    fetched.await.map(drop)
 }
 
 /// Everything is here, durably, and stays while `hold` lives: it gets its names.

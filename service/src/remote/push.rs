@@ -12,6 +12,7 @@ use vrift_store::{Hash, Manifest, Store, StoreError};
 
 use super::blob::{PART, blob_object, upload, upload_file};
 use super::error::RemoteError;
+use super::pack::{self, PackMap};
 use super::place::{Kind, Remote};
 use super::refs;
 use super::transfer::{Budget, RefSpec, Transfer, blobs_of, move_all};
@@ -57,10 +58,21 @@ pub async fn push(
     remote.check_format(true).await?;
     let seen = refs::see(remote, &spec.name).await?;
 
-    let missing = missing(remote, &blobs).await?;
+    let (mut packs, missing) = missing(remote, &blobs).await?;
     progress.expect(&missing);
-    send(store, remote, &missing, progress).await?;
-    send_manifest(store, remote, &manifest).await?;
+    let mut single = missing.clone();
+    let small = take_small(&manifest, &mut single)?;
+    packs.add_all(pack::send(store, remote, &small, progress).await?);
+    send(store, remote, &single, progress).await?;
+    let known = size_there(remote, &manifest_object(&id)).await? == Some(manifest.file_len());
+    if !known || !missing.is_empty() {
+        settle(remote).await?;
+    }
+    // Before the manifest, so that nobody looks for its blobs in vain.
+    pack::send_map(remote, &id, &packs, &blobs).await?;
+    if !known {
+        send_manifest(store, remote, &manifest).await?;
+    }
     refs::set(remote, &spec.name, seen.as_ref(), &id).await?;
     Ok(Pushed {
         name: spec.name.clone(),
@@ -78,32 +90,61 @@ async fn send(
     progress: &Arc<Transfer>,
 ) -> Result<(), RemoteError> {
     let budget = Budget::new();
-    move_all(remote.options.jobs, blobs.iter().copied(), progress, |hash, size| {
+    let sent = move_all(remote.options.jobs, blobs.iter().copied(), |(hash, size)| {
         let (store, remote, budget) = (Arc::clone(store), remote.clone(), budget.clone());
-        async move { upload(&remote, store, hash, size, &budget).await }
-    })
-    .await
+        let progress = Arc::clone(progress);
+        async move {
+            upload(&remote, store, hash, size, &budget).await?;
+            progress.did(size);
+            Ok(())
+        }
+    });
+    sent.await.map(drop)
 }
 
-/// The manifest comes after all that it names, also on the disk of a remote that is a directory.
+/// Takes what is small out of the missing blobs, where that is worth packs, in the order of the tree.
+fn take_small(
+    manifest: &Manifest,
+    missing: &mut Vec<(Hash, u64)>,
+) -> Result<Vec<(Hash, u64)>, RemoteError> {
+    let is_small = |(_, size): &(Hash, u64)| *size <= pack::SMALL;
+    if missing.iter().filter(|blob| is_small(blob)).count() < pack::WORTH {
+        return Ok(Vec::new());
+    }
+    let (small, others): (Vec<_>, Vec<_>) = missing.drain(..).partition(is_small);
+    *missing = others;
+    let mut left: HashSet<Hash> = small.iter().map(|(hash, _)| *hash).collect();
+    let mut ordered = Vec::with_capacity(small.len());
+    for id in 0..manifest.len() {
+        let node = manifest.node(id)?;
+        if let Some(blob) = node.blob
+            && left.remove(&blob)
+        {
+            ordered.push((blob, node.size));
+        }
+    }
+    Ok(ordered)
+}
+
+/// Waits until the disk of a remote that is a directory has all that was sent.
+async fn settle(remote: &Remote) -> Result<(), RemoteError> {
+    let Kind::Directory(root) = &remote.kind else { return Ok(()) };
+    let root = root.clone();
+    spawn_blocking(move || {
+        let dir = std::fs::File::open(&root).map_err(StoreError::io("open", &root))?;
+        rustix::fs::syncfs(&dir).map_err(StoreError::io("write to the disk", &root))
+    })
+    .await??;
+    Ok(())
+}
+
+/// The manifest comes after all that it names.
 async fn send_manifest(
     store: &Arc<Store>,
     remote: &Remote,
     manifest: &Manifest,
 ) -> Result<(), RemoteError> {
-    let name = manifest_object(&manifest.id());
-    let size = manifest.file_len();
-    if size_there(remote, &name).await? == Some(size) {
-        return Ok(());
-    }
-    if let Kind::Directory(root) = &remote.kind {
-        let root = root.clone();
-        spawn_blocking(move || {
-            let dir = std::fs::File::open(&root).map_err(StoreError::io("open", &root))?;
-            rustix::fs::syncfs(&dir).map_err(StoreError::io("write to the disk", &root))
-        })
-        .await??;
-    }
+    let (name, size) = (manifest_object(&manifest.id()), manifest.file_len());
     let path = store.root().join(&name);
     let failed = StoreError::io("read", &path);
     if size > PART as u64 {
@@ -128,17 +169,30 @@ async fn size_there(remote: &Remote, name: &str) -> Result<Option<u64>, RemoteEr
     }
 }
 
-/// Which of these blobs the remote lacks, or has in another length.
-async fn missing(remote: &Remote, blobs: &[(Hash, u64)]) -> Result<Vec<(Hash, u64)>, RemoteError> {
-    let (mut there, mut complete) = (HashSet::new(), false);
+/// Which of these blobs the remote has in packs, and which it lacks, or has in another length.
+async fn missing(
+    remote: &Remote,
+    blobs: &[(Hash, u64)],
+) -> Result<(PackMap, Vec<(Hash, u64)>), RemoteError> {
+    let (mut packs, mut there, mut complete) = (PackMap::default(), HashSet::new(), false);
     if blobs.len() >= LISTED_FROM {
+        packs = pack::see(remote, blobs, blobs.len() * LISTED_MOST).await?;
         (there, complete) = list(remote, blobs).await?;
     }
-    let rest = blobs.iter().filter(|(hash, _)| !there.contains(hash)).copied();
-    if complete {
-        return Ok(rest.collect());
+    let known = |hash: &Hash| packs.holds(hash) || there.contains(hash);
+    let mut rest: Vec<_> = blobs.iter().filter(|(hash, _)| !known(hash)).copied().collect();
+    if !complete {
+        rest = asked_for(remote, rest).await?;
     }
-    let asked = futures_util::stream::iter(rest).map(|(hash, size)| async move {
+    Ok((packs, rest))
+}
+
+/// Which of these blobs aren't there, asked for each.
+async fn asked_for(
+    remote: &Remote,
+    blobs: Vec<(Hash, u64)>,
+) -> Result<Vec<(Hash, u64)>, RemoteError> {
+    let asked = futures_util::stream::iter(blobs).map(|(hash, size)| async move {
         let found = size_there(remote, &blob_object(&hash)).await?;
         Ok::<_, RemoteError>((found != Some(size)).then_some((hash, size)))
     });

@@ -1,7 +1,8 @@
 //! Repair: what `verify` found damaged or missing here is fetched from a remote, and takes its place
 //! once it was checked.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use tokio::task::spawn_blocking;
 use vrift_store::{Damage, Hash, Manifest, Store};
 
 use super::error::RemoteError;
+use super::pack::{self, PackMap};
 use super::place::Remote;
 use super::pull::{absent, fetch_all, incoming_manifest, sync};
 use super::transfer::{Transfer, blobs_of};
@@ -20,6 +22,13 @@ pub struct Repaired {
     pub files: Vec<std::path::PathBuf>,
     /// Damage that remains, each with why.
     pub left: Vec<Damage>,
+}
+
+/// What the manifests say of a blob.
+struct Need {
+    size: u64,
+    /// Those that name it: of any of them the remote may have it in a pack.
+    by: Vec<Hash>,
 }
 
 /// What a damaged file of the store is.
@@ -58,7 +67,6 @@ pub async fn repair(
     remote.check_format(false).await?;
     let mut repaired = Repaired::default();
     let mut blobs: HashMap<Hash, Damage> = HashMap::new();
-    let mut sizes: HashMap<Hash, u64> = HashMap::new();
     let mut at_odds = Vec::new();
     for damage in damage {
         match kind(store, &damage.path) {
@@ -67,10 +75,9 @@ pub async fn repair(
             Kind::Manifest(id) => match restore_manifest(store, remote, &id).await {
                 Ok(missing) => {
                     repaired.files.push(damage.path);
-                    for (hash, size) in missing {
+                    for (hash, _) in missing {
                         let path = Store::blob_path(&hash);
                         let what = format!("is missing; manifest {id} needs it");
-                        sizes.insert(hash, size);
                         blobs.entry(hash).or_insert(Damage { path, what, quarantined: false });
                     }
                 }
@@ -82,16 +89,17 @@ pub async fn repair(
             Kind::Other => repaired.left.push(damage),
         }
     }
-    let known = Arc::clone(store);
-    sizes.extend(spawn_blocking(move || sizes_in(&known)).await??);
+    let (known, damaged) = (Arc::clone(store), blobs.keys().copied().collect());
+    let mut needs = spawn_blocking(move || needs_of(&known, &damaged)).await??;
+    let mut maps = HashMap::new();
     for (hash, damage) in blobs {
-        let Some(&size) = sizes.get(&hash) else {
+        let Some(need) = needs.remove(&hash) else {
             let what = format!("{}; not repaired: no manifest needs it", damage.what);
             repaired.left.push(Damage { what, ..damage });
             continue;
         };
-        progress.expect(&[(hash, size)]);
-        match fetch_all(store, remote, vec![(hash, size)], true, progress).await {
+        progress.expect(&[(hash, need.size)]);
+        match fetch(store, remote, &mut maps, hash, &need, progress).await {
             Ok(()) => repaired.files.push(damage.path),
             Err(error) => repaired.leave(damage, error)?,
         }
@@ -121,6 +129,31 @@ impl Repaired {
     }
 }
 
+/// Fetches one blob from wherever the remote keeps it. `maps` are of the manifests that were asked for.
+async fn fetch(
+    store: &Arc<Store>,
+    remote: &Remote,
+    maps: &mut HashMap<Hash, PackMap>,
+    hash: Hash,
+    need: &Need,
+    progress: &Arc<Transfer>,
+) -> Result<(), RemoteError> {
+    let blob = [(hash, need.size)];
+    for by in &need.by {
+        let map = match maps.entry(*by) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let blobs = blobs_of(&store.manifest(by)?).unwrap_or_default();
+                unknown.insert(pack::map_of(remote, by, &blobs).await?)
+            }
+        };
+        if map.holds(&hash) {
+            return fetch_all(store, remote, map, &blob, true, progress).await;
+        }
+    }
+    fetch_all(store, remote, &PackMap::default(), &blob, true, progress).await
+}
+
 async fn restore_manifest(
     store: &Arc<Store>,
     remote: &Remote,
@@ -143,12 +176,16 @@ fn is_whole(store: &Store, id: &Hash) -> bool {
     store.manifest(id).is_ok_and(|manifest| manifest.check().is_ok())
 }
 
-/// The sizes of all blobs that whole manifests name.
-fn sizes_in(store: &Store) -> Result<HashMap<Hash, u64>, RemoteError> {
-    let mut sizes = HashMap::new();
-    for id in store.manifests()? {
-        let Ok(manifest) = store.manifest(&id) else { continue };
-        sizes.extend(blobs_of(&manifest).unwrap_or_default());
+/// What whole manifests say of these blobs.
+fn needs_of(store: &Store, blobs: &HashSet<Hash>) -> Result<HashMap<Hash, Need>, RemoteError> {
+    let mut needs: HashMap<Hash, Need> = HashMap::new();
+    for by in store.manifests()? {
+        let Ok(manifest) = store.manifest(&by) else { continue };
+        for (hash, size) in blobs_of(&manifest).unwrap_or_default() {
+            if blobs.contains(&hash) {
+                needs.entry(hash).or_insert(Need { size, by: Vec::new() }).by.push(by);
+            }
+        }
     }
-    Ok(sizes)
+    Ok(needs)
 }

@@ -42,35 +42,32 @@ impl Transfer {
     }
 }
 
-/// Moves blobs, so many at once, each by what `one` makes of it. An error ends those under way.
-pub(super) async fn move_all<F>(
+/// Moves things, so many at once, each by what `one` makes of it. An error ends those under way.
+/// What each gave is given in no order.
+pub(super) async fn move_all<T, R, F>(
     jobs: usize,
-    blobs: impl IntoIterator<Item = (Hash, u64)>,
-    progress: &Arc<Transfer>,
-    one: impl Fn(Hash, u64) -> F,
-) -> Result<(), RemoteError>
+    things: impl IntoIterator<Item = T>,
+    one: impl Fn(T) -> F,
+) -> Result<Vec<R>, RemoteError>
 where
-    F: Future<Output = Result<(), RemoteError>> + Send + 'static,
+    R: Send + 'static,
+    F: Future<Output = Result<R, RemoteError>> + Send + 'static,
 {
     // Dropped on an error, it ends what is still under way.
-    let mut tasks: JoinSet<Result<(), RemoteError>> = JoinSet::new();
-    for (hash, size) in blobs {
+    let mut tasks: JoinSet<Result<R, RemoteError>> = JoinSet::new();
+    let mut results = Vec::new();
+    for thing in things {
         if tasks.len() >= jobs
             && let Some(done) = tasks.join_next().await
         {
-            done??;
+            results.push(done??);
         }
-        let (moved, progress) = (one(hash, size), Arc::clone(progress));
-        tasks.spawn(async move {
-            moved.await?;
-            progress.did(size);
-            Ok(())
-        });
+        tasks.spawn(one(thing));
     }
     while let Some(done) = tasks.join_next().await {
-        done??;
+        results.push(done??);
     }
-    Ok(())
+    Ok(results)
 }
 
 /// `SOURCE[:NAME]`: what to move, and the ref that it gets on the other side.
