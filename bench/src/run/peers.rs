@@ -154,8 +154,9 @@ fn version(how: How, program: &str, tools: &Tools) -> Option<String> {
     };
     let text = job.arg("--version").run().ok()?.stdout;
     let text = String::from_utf8_lossy(&text).into_owned();
-    // proot draws its name first.
-    let line = text.lines().find(|line| line.chars().any(|c| c.is_ascii_digit()))?;
+    // proot draws its name first, and fuse-overlayfs tells of others before itself.
+    let numbered = || text.lines().filter(|line| line.chars().any(|c| c.is_ascii_digit()));
+    let line = numbered().find(|line| line.contains(program)).or_else(|| numbered().next())?;
     let version = line.split(' ').rfind(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     Some(version.unwrap_or(line).to_owned())
 }
