@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+pub mod reader;
 mod text;
 
 pub use text::{Text, printable};

@@ -383,7 +383,8 @@ fn a_lazily_pulled_tree_is_there_without_its_blobs() {
     let said = scene.there.vrift(&["verify"]).fine();
     assert!(said.contains("4 blobs not fetched yet: all whole"), "{said}");
     let origin = scene.there.store().origin(&scene.manifest()).expect("read").expect("noted");
-    assert_eq!(Path::new(std::str::from_utf8(&origin).expect("UTF-8")), scene.remote);
+    assert_eq!(Path::new(std::str::from_utf8(&origin.place).expect("UTF-8")), scene.remote);
+    assert_eq!(origin.tree, scene.manifest());
 
     assert!(scene.pull("t/one").fine().contains("4 fetched"));
     assert_eq!(scene.there.store().origin(&scene.manifest()).expect("read"), None);

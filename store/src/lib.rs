@@ -5,6 +5,7 @@
 //! happen anywhere in this crate: a file of the user that was ingested changes in any way, a blob
 //! or a manifest is written a second time, or bytes that fail their checksum are handed out.
 
+pub mod asking;
 pub mod collect;
 mod content;
 pub mod diff;
@@ -35,6 +36,7 @@ pub use hold::Hold;
 pub use incoming::{Incoming, IncomingError, IncomingManifest};
 pub use ingest::{IngestError, IngestOptions, Ingested, Progress, PutError, PutFile};
 pub use manifest::{Manifest, ManifestError, Node, NodeId, NodeKind};
+pub use origin::Origin;
 pub use refs::{Ref, check_ref_name};
 pub use stats::Stats;
 pub use store::Store;

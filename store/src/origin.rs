@@ -1,5 +1,6 @@
 //! Where the missing blobs of a tree come from: `origins/MANIFEST` holds the remote that the tree was
-//! pulled from without them, as it was named, and a newline.
+//! pulled from without them, as it was named, and the manifest that the remote knows them by, each with
+//! a newline. That is another one for a tree that was made here on top of what was pulled.
 
 use std::io::{self, Read};
 
@@ -11,37 +12,52 @@ use crate::hash::Hash;
 use crate::publish::Draft;
 use crate::store::Store;
 
-/// Longest name of a remote, in bytes; that of a path, and a scheme.
+/// Longest note, in bytes: a path, a scheme, a hash.
 const LONGEST: u64 = 8192;
+
+/// Where the blobs of a tree are that aren't here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The remote, as it was named.
+    pub place: Vec<u8>,
+    /// The tree there.
+    pub tree: Hash,
+}
 
 fn name(manifest: &Hash) -> String {
     format!("origins/{manifest}")
 }
 
 impl Store {
-    /// The remote that has the blobs of `manifest` that aren't here; None when all should be here.
+    /// What has the blobs of `manifest` that aren't here; None when all should be here.
     ///
     /// # Errors
     /// The note can't be read.
-    pub fn origin(&self, manifest: &Hash) -> Result<Option<Vec<u8>>, StoreError> {
+    pub fn origin(&self, manifest: &Hash) -> Result<Option<Origin>, StoreError> {
         let name = name(manifest);
         let Some(file) = self.open_file(&name)? else { return Ok(None) };
-        let mut place = Vec::new();
+        let mut note = Vec::new();
         let failed = |error: io::Error| StoreError::io("read", self.root().join(&name))(error);
-        file.take(LONGEST + 1).read_to_end(&mut place).map_err(failed)?;
+        file.take(LONGEST + 1).read_to_end(&mut note).map_err(failed)?;
         // It was published whole, so without its end it isn't ours.
-        Ok(place.strip_suffix(b"\n").map(<[u8]>::to_vec))
+        let parts = note.strip_suffix(b"\n").and_then(|note| {
+            let end = note.iter().rposition(|&b| b == b'\n')?;
+            Some((note.get(..end)?, std::str::from_utf8(note.get(end + 1..)?).ok()?))
+        });
+        Ok(parts.and_then(|(place, tree)| {
+            Some(Origin { place: place.to_vec(), tree: tree.parse().ok()? })
+        }))
     }
 
-    /// Notes, durably, that `place` has the blobs of `manifest`, whatever was noted before.
+    /// Notes, durably, that `origin` has the blobs of `manifest`, whatever was noted before.
     ///
     /// # Errors
     /// The note can't be written.
-    pub fn set_origin(&self, manifest: &Hash, place: &[u8]) -> Result<(), StoreError> {
+    pub fn set_origin(&self, manifest: &Hash, origin: &Origin) -> Result<(), StoreError> {
         self.make_dir("origins")?;
         let mut draft = Draft::new(self)?;
-        draft.write(place)?;
-        draft.write(b"\n")?;
+        draft.write(&origin.place)?;
+        draft.write(format!("\n{}\n", origin.tree).as_bytes())?;
         draft.sync()?;
         draft.replace(&name(manifest))?;
         self.sync_dir("origins")
@@ -71,9 +87,10 @@ mod tests {
         let tree = Hash::of(b"tree");
         assert_eq!(store.origin(&tree).expect("read"), None);
         store.forget_origin(&tree).expect("nothing to do");
-        for place in [&b"s3://bucket/x"[..], b"/with\xff/bytes"] {
-            store.set_origin(&tree, place).expect("set");
-            assert_eq!(store.origin(&tree).expect("read").as_deref(), Some(place));
+        for place in [&b"s3://bucket/x"[..], b"/with\xff/bytes", b"/with\na newline"] {
+            let origin = Origin { place: place.to_vec(), tree: Hash::of(b"another") };
+            store.set_origin(&tree, &origin).expect("set");
+            assert_eq!(store.origin(&tree).expect("read"), Some(origin));
         }
         store.forget_origin(&tree).expect("remove");
         assert_eq!(store.origin(&tree).expect("read"), None);

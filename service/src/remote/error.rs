@@ -1,9 +1,11 @@
 //! What can go wrong with a remote, in one line each.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use vrift_store::text::Shown;
+use vrift_events::reader::TraceError;
+use vrift_store::text::{Shown, shown};
 use vrift_store::{Hash, ManifestError, StoreError};
 
 /// Where the machines of a cloud get their credentials.
@@ -43,7 +45,7 @@ pub enum RemoteError {
         why: String,
     },
     /// It isn't done in the time that it may take.
-    #[error("can't {what} at {url}: no end after {} s; run it again, or give it more with --timeout", limit.as_secs())]
+    #[error("can't {what} at {url}: no end after {} s; run it again, or give it more with --fetch-timeout", limit.as_secs())]
     Late {
         /// What was tried.
         what: String,
@@ -100,6 +102,15 @@ pub enum RemoteError {
     /// A manifest here can't be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// What is given as a trace is none.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// The trace doesn't tell what was read.
+    #[error(
+        "{}: it holds no reads; record the job with `reads = true` in the policy's [trace]",
+        shown(.0)
+    )]
+    NoReads(PathBuf),
     /// A thread of ours came to its end too early.
     #[error("a part of this program failed: {0}")]
     Own(String),

@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use tokio::sync::OnceCell;
-use vrift_store::{Hash, Store};
+use tokio::sync::{OnceCell, Semaphore};
+use vrift_store::{Hash, Store, StoreError};
 
 use super::blob::{blob_object, download};
 use super::error::RemoteError;
 use super::pack::{self, PackMap};
 use super::place::{Options, Remote};
+use super::pull::incoming_manifest;
 use super::push::manifest_object;
 use super::transfer::{Budget, Transfer, blobs_of};
 
@@ -32,6 +33,8 @@ pub struct OnDemand {
     /// How long one fetch may take, all of its retries together.
     limit: Duration,
     budget: Budget,
+    /// As many as there may be requests at once.
+    turns: Arc<Semaphore>,
     tree: Hash,
     /// Where its small blobs lie, asked for when the first is needed.
     packs: Arc<OnceCell<PackMap>>,
@@ -49,14 +52,16 @@ impl OnDemand {
         options: Options,
         limit: Duration,
     ) -> Result<Option<OnDemand>, RemoteError> {
-        let Some(place) = store.origin(manifest)? else { return Ok(None) };
-        let remote = Remote::open(OsStr::from_bytes(&place), options)?;
+        let Some(origin) = store.origin(manifest)? else { return Ok(None) };
+        let turns = Arc::new(Semaphore::new(options.jobs));
+        let remote = Remote::open(OsStr::from_bytes(&origin.place), options)?;
         Ok(Some(OnDemand {
             store: Arc::clone(store),
             remote,
             limit,
             budget: Budget::new(),
-            tree: *manifest,
+            turns,
+            tree: origin.tree,
             packs: Arc::default(),
             under_way: Arc::default(),
         }))
@@ -84,15 +89,29 @@ impl OnDemand {
         let (store, remote) = (Arc::clone(&self.store), self.remote.clone());
         let (budget, limit) = (self.budget.clone(), self.limit);
         let (packs, tree) = (Arc::clone(&self.packs), self.tree);
-        let under_way = Arc::clone(&self.under_way);
+        let (turns, under_way) = (Arc::clone(&self.turns), Arc::clone(&self.under_way));
         let task = tokio::spawn(async move {
             let fetch = async {
+                // An error only of a semaphore that was closed, which this one never is.
+                let _turn = turns.acquire().await;
                 let map = packs.get_or_try_init(|| map_of(&remote, &store, &tree)).await?;
+                if store.has_blob(&hash, size)? {
+                    // It came along with another meanwhile.
+                    return Ok(());
+                }
                 match map.around(&hash) {
                     None => download(&remote, store, hash, size, false, &budget).await,
                     Some(stretch) => {
                         let progress = Transfer::default();
-                        pack::download(&remote, store, stretch, false, &budget, &progress).await
+                        let taken = |stretch| {
+                            let store = Arc::clone(&store);
+                            pack::download(&remote, store, stretch, false, &budget, &progress)
+                        };
+                        match (taken(stretch).await, map.alone(&hash)) {
+                            // What is damaged may be what only came along.
+                            (Err(RemoteError::Junk { .. }), Some(alone)) => taken(alone).await,
+                            (taken, _) => taken,
+                        }
                     }
                 }
             };
@@ -114,7 +133,13 @@ impl OnDemand {
 }
 
 async fn map_of(remote: &Remote, store: &Store, tree: &Hash) -> Result<PackMap, RemoteError> {
-    let blobs = blobs_of(&store.manifest(tree)?);
+    let blobs = match store.manifest(tree) {
+        // What was made on top of it stays when it goes.
+        Err(StoreError::MissingManifest { .. }) => {
+            blobs_of(incoming_manifest(store, remote, tree).await?.manifest())
+        }
+        here => blobs_of(&here?),
+    };
     let blobs = blobs.map_err(|why| remote.junk(manifest_object(tree), why))?;
     pack::map_of(remote, tree, &blobs).await
 }

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use object_store::ObjectStoreExt;
 use tokio::task::spawn_blocking;
-use vrift_store::{Hash, Hold, IncomingManifest, Manifest, Store, StoreError};
+use vrift_store::{Hash, Hold, IncomingManifest, Manifest, Origin, Store, StoreError};
 
 use super::blob::{Pieces, download, taken};
 use super::error::RemoteError;
 use super::pack::{self, PackMap, Stretch};
 use super::place::Remote;
+use super::profile::Profile;
 use super::push::manifest_object;
 use super::refs;
 use super::transfer::{Budget, RefSpec, Transfer, blobs_of, move_all};
@@ -96,7 +97,8 @@ pub async fn pull(
 }
 
 /// As [`pull`], but leaves the blobs where they are: `place`, the remote as it was named, is noted in
-/// the store, and [`super::OnDemand`] fetches what is needed.
+/// the store, and [`super::OnDemand`] fetches what is needed. What `profile` says that a job needs is
+/// fetched, after the tree has its name: an error then leaves that, and what came.
 ///
 /// # Errors
 /// As [`pull`].
@@ -105,6 +107,8 @@ pub async fn pull_lazily(
     remote: &Remote,
     place: &[u8],
     spec: &RefSpec,
+    profile: Option<&Profile>,
+    progress: &Arc<Transfer>,
 ) -> Result<Pulled, RemoteError> {
     let id = find(remote, spec).await?;
     let store = Arc::new(Store::open_or_create(root)?);
@@ -116,16 +120,32 @@ pub async fn pull_lazily(
     let missing = absent(&store, &blobs)?;
     // First, so that no manifest is ever there of which blobs are missing and nobody knows where from.
     if !missing.is_empty() {
-        store.set_origin(&id, place)?;
+        store.set_origin(&id, &Origin { place: place.to_vec(), tree: id })?;
     }
+    let wanted = match profile {
+        Some(profile) => profile.of(tree.manifest())?,
+        None => Vec::new(),
+    };
     finish(&store, hold, tree, &spec.name, &before, &id)?;
+    let mut packs = match wanted.is_empty() {
+        true => None,
+        false => Some(pack::map_of(remote, &id, &blobs).await?),
+    };
+    let new = fetch_absent(&store, remote, &id, &wanted, &mut packs, progress).await?;
+    let left = if new.is_empty() { missing } else { absent(&store, &blobs)? };
+    if left.is_empty() || !new.is_empty() {
+        sync(&store).await?;
+    }
+    if left.is_empty() {
+        store.forget_origin(&id)?;
+    }
     Ok(Pulled {
         name: spec.name.clone(),
         manifest: id,
         blobs: blobs.len() as u64,
-        new_blobs: 0,
-        new_bytes: 0,
-        absent_blobs: missing.len() as u64,
+        new_blobs: new.len() as u64,
+        new_bytes: new.iter().map(|(_, size)| size).sum(),
+        absent_blobs: left.len() as u64,
     })
 }
 

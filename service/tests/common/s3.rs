@@ -69,14 +69,20 @@ impl Server {
     }
 }
 
+/// The environment of who uses the S3 server at `addr`.
+pub fn environment(addr: SocketAddr) -> [(&'static str, String); 5] {
+    [
+        ("AWS_ENDPOINT", format!("http://{addr}")),
+        ("AWS_ALLOW_HTTP", "true".into()),
+        ("AWS_REGION", "us-east-1".into()),
+        ("AWS_ACCESS_KEY_ID", KEY.into()),
+        ("AWS_SECRET_ACCESS_KEY", SECRET.into()),
+    ]
+}
+
 /// Has `command` use the S3 server at `addr`.
 pub fn with_s3(command: &mut Command, addr: SocketAddr) -> &mut Command {
-    command
-        .env("AWS_ENDPOINT", format!("http://{addr}"))
-        .env("AWS_ALLOW_HTTP", "true")
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", KEY)
-        .env("AWS_SECRET_ACCESS_KEY", SECRET)
+    command.envs(environment(addr))
 }
 
 /// The objects with If-Match and If-None-Match as S3 has them.

@@ -222,6 +222,11 @@ impl Store {
             }
         };
         drop(hold);
+        // It may have been pulled without its blobs before: now all of them are here.
+        if !options.no_sync && self.origin(&tree.id)?.is_some() {
+            self.sync()?;
+            self.forget_origin(&tree.id)?;
+        }
         if let Some(name) = name {
             self.set_ref(name, &tree.id)?;
         }

@@ -36,6 +36,9 @@ pub fn allow(refusal: &Refusal<'_>) -> String {
     let Refusal { err, path, runs, projected, rule } = refusal;
     match (*err, &rule.file, &rule.argument) {
         ("EXDEV", ..) => "copy instead: no rule makes two file systems one".into(),
+        ("EIO", ..) => {
+            "get the tree with all its contents beforehand: `vrift pull` without --lazy".into()
+        }
         ("EBUSY", ..) => "work inside the mount: its mount point stays where it is".into(),
         (_, Some(_), _) if !projected => {
             let path = serde_json::Value::from(path.shown());
@@ -90,6 +93,7 @@ mod tests {
             "/a\\,mode=b=deps,upper=/u,mode=overlay"
         );
         assert!(said("EXDEV", true, &file).starts_with("copy"));
+        assert!(said("EIO", true, &argument).contains("without --lazy"));
         assert!(said("EPERM", false, &Rule::default()).contains("without mounts"));
     }
 }

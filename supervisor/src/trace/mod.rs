@@ -3,14 +3,13 @@
 //! A receiver's call becomes a [`current`] draft, which the places that know something add to
 //! (the path when it is read, the place when it is found, the answer when it is sent); what comes
 //! of it is an [`event`] of `vrift-events`, which one thread writes ([`writer`]). Processes' ends come from
-//! [`exits`]. [`reader`] reads a trace back for `report` and `explain`.
+//! [`exits`]. `vrift-events` also reads a trace back for `report` and `explain`.
 
 pub mod current;
 mod exits;
 pub mod hint;
 mod look;
 mod program;
-pub mod reader;
 mod recorder;
 mod syscalls;
 mod tally;
@@ -18,5 +17,5 @@ mod writer;
 
 pub use recorder::{Mounted, Recorder, Scope, first_line, origin};
 pub use tally::{Slow, Tally, title};
-pub use vrift_events::{Text, event};
+pub use vrift_events::{Text, event, reader};
 pub use writer::{Writer, Written};

@@ -40,7 +40,8 @@ What came before an interruption isn't fetched again. The ref is set when everyt
 Examples:
   vrift pull s3://bucket/trees deps
   vrift pull https://trees.example.org toolchain/gcc-12:gcc
-  vrift pull --lazy s3://bucket/trees toolchain/gcc-12";
+  vrift pull --lazy s3://bucket/trees toolchain/gcc-12
+  vrift pull --lazy --profile build.trace s3://bucket/trees toolchain/gcc-12";
 
 /// `vrift`
 #[derive(Debug, Parser)]
@@ -206,13 +207,21 @@ Examples:
         /// A ref there, or HASH:NAME; with :NAME it gets that name here
         #[arg(value_name = "REF[:NAME]", required = true)]
         refs: Vec<OsString>,
-        /// Get the manifests only, and note in the store where their blobs are
+        /// Get the manifests only, and note in the store where their blobs are: a job fetches those
+        /// of files that it opens
         #[arg(long)]
         lazy: bool,
+        /// With --lazy: get what an earlier job read, too, as its trace says (`vrift-trace -o TRACE`)
+        #[arg(long, value_name = "TRACE", requires = "lazy", value_hint = ValueHint::FilePath)]
+        profile: Option<PathBuf>,
         /// How the remote is asked
         #[command(flatten)]
         asking: Asking,
     },
+
+    /// Fetch blobs for a running job
+    #[command(hide = true, after_help = crate::fetch::HELP)]
+    Fetch(crate::fetch::Fetch),
 
     /// Remove what nothing names any more
     #[command(after_help = crate::gc::HELP)]

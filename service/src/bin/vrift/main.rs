@@ -2,6 +2,7 @@
 //! an exit status; the commands themselves stand beside it, the work is done by the library.
 
 mod args;
+mod fetch;
 mod gc;
 mod inspect;
 mod output;
@@ -72,9 +73,10 @@ fn run(cli: Cli, out: &mut Out) -> Result<Outcome, Failure> {
         Command::Push { refs, remote, asking } => {
             remote::push(open()?, &refs, &remote, &asking, out)
         }
-        Command::Pull { remote, refs, lazy, asking } => {
-            remote::pull(&root()?, &remote, &refs, lazy, &asking, out)
+        Command::Pull { remote, refs, lazy, profile, asking } => {
+            remote::pull(&root()?, &remote, &refs, (lazy, profile.as_deref()), &asking, out)
         }
+        Command::Fetch(args) => fetch::fetch(open()?, &args),
         Command::Ls(args) => inspect::ls(&open()?, &args, out),
         Command::Cat { file } => inspect::cat(&open()?, &file, out),
         Command::Diff { old, new, no_times } => inspect::diff(&open()?, &old, &new, no_times, out),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, json};
 use tokio::runtime::Runtime;
 use vrift_service::remote::{
-    self, Options, Pulled, RefSpec, Remote, RemoteError, Transfer, pull_lazily,
+    self, Options, Profile, Pulled, RefSpec, Remote, RemoteError, Transfer, pull_lazily,
 };
 use vrift_store::json::put_name;
 use vrift_store::text::shown;
@@ -27,7 +27,8 @@ impl From<&Asking> for Options {
     }
 }
 
-fn runtime() -> Result<Runtime, Failure> {
+/// What asks a remote.
+pub fn runtime() -> Result<Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| Failure::new(format!("can't start the threads for a remote: {error}")))
 }
@@ -87,11 +88,12 @@ pub fn pull(
     root: &Path,
     place: &OsStr,
     refs: &[OsString],
-    lazy: bool,
+    (lazy, profile): (bool, Option<&Path>),
     asking: &Asking,
     out: &mut Out,
 ) -> Result<Outcome, Failure> {
     let specs = specs(refs)?;
+    let profile = profile.map(Profile::read).transpose()?;
     let remote = Remote::open(place, asking.into())?;
     // What is noted in the store has to mean the same from any directory.
     let noted = if place.as_bytes().windows(3).any(|part| part == b"://") {
@@ -106,7 +108,8 @@ pub fn pull(
         let done = with_transfer("pull", &transfer, || {
             runtime.block_on(async {
                 if lazy {
-                    pull_lazily(root, &remote, noted.as_bytes(), spec).await
+                    let noted = noted.as_bytes();
+                    pull_lazily(root, &remote, noted, spec, profile.as_ref(), &transfer).await
                 } else {
                     remote::pull(root, &remote, spec, &transfer).await
                 }

@@ -51,6 +51,13 @@ impl PackMap {
         (stretches, single)
     }
 
+    /// The stretch of one blob alone; None: it lies in no pack.
+    pub fn alone(&self, blob: &Hash) -> Option<Stretch> {
+        let &(pack, i) = self.places.get(blob)?;
+        let (id, pieces) = &self.packs[pack];
+        Some(Stretch::new(*id, pieces[i]))
+    }
+
     /// The stretch around one blob; None: it lies in no pack.
     pub fn around(&self, blob: &Hash) -> Option<Stretch> {
         let &(pack, i) = self.places.get(blob)?;
@@ -198,6 +205,8 @@ mod tests {
         assert_eq!(map.around(&Hash::of(&[2])), Some(stretch(0..100, &all[..3])));
         assert_eq!(map.around(&Hash::of(&[4])), Some(stretch(60_000..60_010, &all[3..])));
         assert_eq!(map.around(&Hash::of(&[9])), None);
+        assert_eq!(map.alone(&Hash::of(&[3])), Some(stretch(10..100, &all[2..3])));
+        assert_eq!(map.alone(&Hash::of(&[9])), None);
     }
 
     #[test]

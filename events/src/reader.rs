@@ -1,6 +1,6 @@
 //! Reading a trace back.
 
-use super::event::{Event, Job, VERSION, VERSION_OF_SYSCALLS};
+use crate::event::{Event, Job, VERSION, VERSION_OF_SYSCALLS};
 use std::path::{Path, PathBuf};
 
 /// A trace as it was read.
