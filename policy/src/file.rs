@@ -1,6 +1,7 @@
 //! The policy file: what it means, its defaults, and everything that is refused in it.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ pub struct Job {
     pub name: Option<String>,
     /// What is done about processes that outlive the command.
     pub on_leftover: OnLeftover,
+    /// How long fetching the content of one file may take, in seconds; None: nothing is said of it.
+    pub fetch_timeout: Option<NonZeroU32>,
 }
 
 /// What is done about processes that are alive after the command has ended.
@@ -222,7 +225,8 @@ impl Policy {
             faults.push(fault);
             None
         });
-        let job = Job { name, on_leftover: raw.job.on_leftover.unwrap_or_default() };
+        let on_leftover = raw.job.on_leftover.unwrap_or_default();
+        let job = Job { name, on_leftover, fetch_timeout: raw.job.fetch_timeout };
         let usual = Syscalls::default();
         let syscalls = Syscalls {
             io_uring: raw.syscalls.io_uring.unwrap_or(usual.io_uring),

@@ -2,6 +2,7 @@
 //!
 //! Nothing is judged here but form. [`crate::Policy`] is made of it in `file.rs`.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::Path;
 
@@ -40,6 +41,7 @@ pub(crate) struct RawPolicy {
 pub(crate) struct RawJob {
     pub(crate) name: Option<Spanned<String>>,
     pub(crate) on_leftover: Option<OnLeftover>,
+    pub(crate) fetch_timeout: Option<NonZeroU32>,
 }
 
 #[derive(Deserialize)]

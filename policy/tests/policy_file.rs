@@ -28,6 +28,7 @@ version = 1
 [job]
 name = "ci"
 on_leftover = "wait"
+fetch_timeout = 30
 
 [[mount]]
 at = "/vrift/deps"
@@ -66,20 +67,21 @@ fn every_key_is_read() {
     let policy = parse(WHOLE);
     assert_eq!(policy.job.name.as_deref(), Some("ci"));
     assert_eq!(policy.job.on_leftover, OnLeftover::Wait);
+    assert_eq!(policy.job.fetch_timeout.map(std::num::NonZero::get), Some(30));
     let [deps, src] = policy.mounts.as_slice() else { panic!("{:?}", policy.mounts) };
     assert_eq!(
         (deps.at.as_path(), deps.manifest.as_os_str()),
         (Path::new("/vrift/deps"), OsStr::new("deps"))
     );
     assert_eq!((deps.mode, &deps.upper, &deps.on_exit), (Mode::ReadOnly, &None, &None));
-    assert_eq!(deps.origin.to_string(), "vrift.toml:9");
+    assert_eq!(deps.origin.to_string(), "vrift.toml:10");
     assert_eq!(src.mode, Mode::Overlay);
     assert_eq!(src.upper.as_deref(), Some(Path::new("build/.upper")));
     assert_eq!(src.on_exit, Some(OnExit::Commit("app/new".to_owned())));
     let [rule, walled] = policy.rules.as_slice() else { panic!("{:?}", policy.rules) };
     let paths: Vec<_> = rule.paths.iter().map(|path| path.pattern.as_str()).collect();
     assert_eq!(paths, ["~/.ssh/**", "/etc/shadow"]);
-    assert_eq!(rule.paths[1].origin.to_string(), "vrift.toml:20");
+    assert_eq!(rule.paths[1].origin.to_string(), "vrift.toml:21");
     assert_eq!((rule.access, rule.reason.as_deref()), (Some(Access::Hide), Some("secrets")));
     assert_eq!((rule.exec, rule.enforce), (None, None));
     assert_eq!((walled.access, walled.exec), (Some(Access::ReadOnly), Some(false)));
@@ -98,6 +100,7 @@ fn a_policy_that_says_nothing_is_the_default() {
     assert_eq!(usual.syscalls.io_uring, IoUring::Enosys);
     assert_eq!(usual.syscalls.compat32, Compat32::Supervise);
     assert_eq!(usual.job.on_leftover, OnLeftover::Kill);
+    assert_eq!(usual.job.fetch_timeout, None);
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub struct Caller<'a> {
     pub args: [u64; 6],
     /// What is written to the task's memory when it is answered.
     pub late: &'a RefCell<Late>,
+    /// Set where a signal ended the wait for content.
+    pub called_away: &'a Cell<bool>,
     /// Set where a rule kept the look-up of a path from going on.
     pub blocked: &'a Cell<bool>,
 }

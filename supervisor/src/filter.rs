@@ -42,8 +42,8 @@ pub struct Needs {
     pub unprivileged: bool,
     /// The upper half of the first argument of execveat and sendmsg where the call is the supervisor's own.
     pub exec_cookie: u32,
-    /// The supervisor's and the keeper's process ids.
-    pub own_pids: [u32; 2],
+    /// The process ids of the supervisor, the keeper and who fetches.
+    pub own_pids: [u32; 3],
     /// What this kernel doesn't have.
     pub absent: AbsentCalls,
 }
@@ -242,8 +242,9 @@ fn leaf(arch: Arch, row: &Row, needs: &Needs) -> Vec<Instruction> {
         // process that is named, so that one is enough to tell.
         Handler::Process { act: Act::Signal(2), .. } => vec![
             ins(LOAD, 0, 0, arg_low(0)),
-            ins(EQUAL, 1, 0, needs.own_pids[0]),
-            ins(EQUAL, 0, 1, needs.own_pids[1]),
+            ins(EQUAL, 2, 0, needs.own_pids[0]),
+            ins(EQUAL, 1, 0, needs.own_pids[1]),
+            ins(EQUAL, 0, 1, needs.own_pids[2]),
             ins(RETURN, 0, 0, NOTIFY),
             ins(RETURN, 0, 0, ALLOW),
         ],

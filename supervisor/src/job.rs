@@ -4,6 +4,7 @@
 use crate::agent::Container;
 use crate::caller::{Caller, job_errno};
 use crate::counters::{Counters, Refusal};
+use crate::fetch::{self, Fetcher};
 use crate::hints::Hints;
 use crate::locks::{self, Locks, Marks};
 use crate::private::Private;
@@ -95,8 +96,13 @@ pub struct Job {
     pub recorder: Option<Arc<Recorder>>,
     /// The mounts, and where each was asked for.
     pub origins: Vec<Mounted>,
-    /// Process ids that the job does not get to see: the supervisor's.
-    pub own_pids: [u32; 2],
+    /// Process ids that the job does not get to see: the supervisor's, the keeper's, and that of who
+    /// fetches, where somebody does.
+    pub own_pids: [u32; 3],
+    /// The trees whose blobs are left at a remote.
+    pub lazy: Vec<fetch::Tree>,
+    /// Who fetches them; None: there are none, or it is a container.
+    pub fetcher: Option<Arc<Fetcher>>,
     /// What is different where the job is a container.
     pub container: Option<Container>,
 }
@@ -292,6 +298,12 @@ impl Job {
     pub fn is_own_task(&self, pid: i32) -> bool {
         self.own_pids.contains(&pid.unsigned_abs())
             || Path::new(&format!("/proc/self/task/{pid}")).exists()
+            || self.is_fetcher(pid)
+    }
+
+    /// Is this the number of who fetches, or of a thread of that process?
+    pub fn is_fetcher(&self, pid: i32) -> bool {
+        self.fetcher.as_ref().is_some_and(|fetcher| fetcher.is_task(pid))
     }
 
     /// Is process `above`, the parent of `child`, one of the job's?
@@ -454,7 +466,8 @@ impl Job {
         self.projection.by_blob(hash).nth(1).is_some()
     }
 
-    /// Opens a blob anew: a descriptor of its own position. Its content was hashed before.
+    /// Opens a blob anew: a descriptor of its own position. Its content was hashed before. Where it is
+    /// missing nobody fetches it: [`Call::need`](crate::calls::Call::need) comes before.
     pub fn open_blob(&self, hash: &Hash, flags: OFlag) -> Result<OwnedFd, Errno> {
         let Some(view) = &self.store else { return Err(Errno::EIO) };
         if !view.known_whole(hash) {

@@ -17,6 +17,7 @@ mod calls;
 pub mod cli;
 mod counters;
 mod features;
+mod fetch;
 mod filter;
 mod held;
 mod hints;

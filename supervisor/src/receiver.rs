@@ -181,7 +181,7 @@ impl Pool {
             self.job.counters.unknown(arch, notif.data.nr);
             return pending.answer(&Answer::Continue);
         };
-        let blocked = std::cell::Cell::new(false);
+        let (blocked, called_away) = (std::cell::Cell::new(false), std::cell::Cell::new(false));
         let late = std::cell::RefCell::default();
         let caller = Caller {
             listener: &self.listener,
@@ -192,6 +192,7 @@ impl Pool {
             nr: notif.data.nr,
             arch,
             args: notif.data.args,
+            called_away: &called_away,
             blocked: &blocked,
             late: &late,
         };

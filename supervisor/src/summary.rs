@@ -47,6 +47,12 @@ pub fn lines(job: &Job, outcome: &Outcome, written: Option<&Written>, cost: Dura
             cost.as_secs_f64()
         ),
     ];
+    if let Some(fetched) = fetched(job).filter(|(blobs, _)| *blobs > 0) {
+        let place = job.lazy.first().map(|tree| printable(&tree.place)).unwrap_or_default();
+        let more = if job.lazy.len() > 1 { " and other places" } else { "" };
+        let (blobs, size) = (fetched.0, bytes(fetched.1));
+        lines.push(format!("  fetched:  {blobs} contents ({size}) from {place}{more}"));
+    }
     let last = closing(c, outcome, tally);
     let failures = c.failures();
     let failed = c.failed.load(Relaxed);
@@ -80,6 +86,12 @@ pub fn lines(job: &Job, outcome: &Outcome, written: Option<&Written>, cost: Dura
         }
     }
     lines.into_iter().fold(String::new(), |all, line| all + &line + "\n")
+}
+
+/// How many contents came from remotes, and their bytes; None where nothing had to.
+fn fetched(job: &Job) -> Option<(u64, u64)> {
+    let fetcher = job.fetcher.as_ref()?;
+    Some((fetcher.blobs.load(Relaxed), fetcher.bytes.load(Relaxed)))
 }
 
 /// What comes after the refusals: at most three lines.
@@ -171,6 +183,8 @@ pub fn json(job: &Job, outcome: &Outcome, written: Option<&Written>, cost: Durat
         "programs": c.execs.load(Relaxed),
         "files_read": c.files.load(Relaxed),
         "bytes_read": c.bytes.load(Relaxed),
+        "blobs_fetched": fetched(job).map(|(blobs, _)| blobs),
+        "bytes_fetched": fetched(job).map(|(_, bytes)| bytes),
         "opens": c.opens.load(Relaxed),
         "look_ups": c.look_ups.load(Relaxed),
         "missing": c.missing.load(Relaxed),

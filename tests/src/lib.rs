@@ -25,6 +25,7 @@ pub mod guests;
 pub mod hang;
 pub mod in_place;
 pub mod job;
+pub mod lazily;
 pub mod oracle;
 pub mod podman;
 pub mod ruled;

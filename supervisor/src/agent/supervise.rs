@@ -262,7 +262,7 @@ fn prepare(
         let ground = Ground { store, private, twins, owner, quiet: settings.quiet };
         let mut job = run::furnish(ground, &settings.mounts)?;
         job.rules = run::rules(&settings.policy, &settings.mounts)?;
-        job.own_pids = [std::process::id(), parent];
+        job.own_pids = [std::process::id(), parent, parent];
         job.container = Some(Container::new(first, numbers));
         if let Some(trace) = &trace {
             let path = PathBuf::from(format!("/proc/self/fd/{}", trace.as_raw_fd()));

@@ -231,7 +231,7 @@ fn open_program(call: &Call<'_>, node: NodeRef) -> Result<File, Errno> {
         return Err(Errno::EACCES);
     }
     let fd = match job.check(job.projection.content(node))?.ok_or(Errno::EACCES)? {
-        Content::Blob(hash, size) => call.open_blob(&hash, size, OFlag::O_RDONLY)?,
+        Content::Blob(hash, size) => call.open_blob(node, (&hash, size), OFlag::O_RDONLY)?,
         Content::Upper => files::open(files::overlay(call, node)?, node.node, OFlag::O_RDONLY)?,
     };
     job.counters.content(node, attr.size);

@@ -5,7 +5,7 @@
 //! instruction its stack is given the arguments that the kernel would have made.
 
 use super::chain::{Plan, plan};
-use super::{AT_EMPTY_PATH, Call};
+use super::{AT_EMPTY_PATH, Call, conclude};
 use crate::held::{Attached, ExecEnd, Held, HoldError};
 use crate::job::Job;
 use crate::listener::{Answer, Pending};
@@ -23,7 +23,7 @@ pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
     let plan = match plan(call, at) {
         Ok(Some(plan)) => plan,
         Ok(None) => return pending.answer(&Answer::Continue),
-        Err(e) => return pending.answer(&Answer::Fail(e)),
+        Err(e) => return conclude(call, pending, e.into()),
     };
     let done = Attached::to(call.caller, call.row.name, pending).and_then(|(attached, pending)| {
         let lent = match pending.lend(plan.file.as_fd()) {

@@ -1,5 +1,6 @@
 //! One module for each family of calls. A handler looks, decides and answers; it never waits for
-//! anything but the kernel, and never touches what the caller may not.
+//! anything but the kernel, and content that is fetched ([`content`]), and never touches what the caller
+//! may not.
 
 mod access;
 pub mod arguments;
@@ -7,6 +8,7 @@ mod asked;
 mod chain;
 mod change;
 mod chdir;
+mod content;
 mod cwd;
 mod dir;
 mod exec;
@@ -39,10 +41,8 @@ use crate::rewrite;
 use crate::sys::proc::PathBuffer;
 use crate::table::{At, Follow, Handler, OpenForm, Row};
 use nix::fcntl::OFlag;
-use std::os::fd::OwnedFd;
 use vrift_policy::Errno;
 use vrift_projection::{Attr, Kind, NodeRef};
-use vrift_store::Hash;
 
 /// `AT_SYMLINK_NOFOLLOW`.
 const AT_SYMLINK_NOFOLLOW: i32 = libc::AT_SYMLINK_NOFOLLOW;
@@ -193,6 +193,7 @@ fn answer(call: &Call<'_>, pending: Pending<'_>) {
 /// Does what a handler came to.
 fn conclude(call: &Call<'_>, pending: Pending<'_>, verdict: Verdict) {
     match verdict {
+        _ if call.caller.called_away.get() => content::give_way(call, pending),
         Verdict::Answer(Answer::Value(value)) if !call.caller.late.borrow().is_empty() => {
             rewrite::answer_written(call, value, pending);
         }
@@ -322,18 +323,6 @@ impl Call<'_> {
         }
         whole.extend_from_slice(name);
         Some(whole)
-    }
-
-    /// Opens the blob of `hash`. A large one is hashed at its first use while another thread
-    /// receives.
-    fn open_blob(&self, hash: &Hash, size: u64, flags: OFlag) -> Result<OwnedFd, Errno> {
-        const LARGE: u64 = 1 << 20;
-        let known = || self.job.store.as_ref().is_some_and(|view| view.known_whole(hash));
-        if size < LARGE || known() {
-            self.job.open_blob(hash, flags)
-        } else {
-            self.pool.while_waiting(|| self.job.open_blob(hash, flags))
-        }
     }
 
     /// What the descriptor in argument 0 stands for, where it is one and nothing else.

@@ -32,7 +32,7 @@ pub fn handle(call: &Call<'_>, form: OpenForm, mut pending: Pending<'_>) {
     let request = open_flags::request(call, form);
     let close_on_exec = request.flags.contains(OFlag::O_CLOEXEC);
     match find(call, &request) {
-        Err(e) => pending.answer(&Answer::Fail(e)),
+        Err(e) => conclude(call, pending, e.into()),
         Ok(Way::Verdict(verdict)) => conclude(call, pending, verdict),
         Ok(Way::Opened(opened)) => {
             let tid = call.caller.tid;
@@ -283,7 +283,7 @@ fn open_file(
     let Some(Content::Blob(hash, size)) = job.check(job.projection.content(node))? else {
         return Err(Errno::EIO);
     };
-    let fd = call.open_blob(&hash, size, wanted.difference(OFlag::O_TRUNC))?;
+    let fd = call.open_blob(node, (&hash, size), wanted.difference(OFlag::O_TRUNC))?;
     if !job.has_several_paths(&hash) {
         return Ok((fd, None));
     }

@@ -1,4 +1,5 @@
-//! Calls that act on a process by its number: the supervisor and the keeper are none of the job's.
+//! Calls that act on a process by its number: the supervisor, the keeper and who fetches are none of
+//! the job's.
 //!
 //! A stopped supervisor would let every task of the job wait for ever; a traced one would do what
 //! its tracer wants. What can be done to them without harm stays possible, as the keeper is the
@@ -24,6 +25,9 @@ const HARMLESS: [i32; 11] = [
     libc::SIGWINCH,
 ];
 
+/// Of these, signals that nobody notices who doesn't handle them.
+const UNNOTICED: [i32; 5] = [0, libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH];
+
 /// `act` on the process in argument `pid`.
 pub fn handle(call: &Call<'_>, pid: u8, act: Act) -> Result<Verdict, Errno> {
     let pid = call.caller.int(pid);
@@ -31,6 +35,9 @@ pub fn handle(call: &Call<'_>, pid: u8, act: Act) -> Result<Verdict, Errno> {
         return Ok(Verdict::CONTINUE);
     }
     let harmless = match act {
+        Act::Signal(number) if call.job.is_fetcher(pid) => {
+            UNNOTICED.contains(&call.caller.int(number))
+        }
         Act::Signal(number) => HARMLESS.contains(&call.caller.int(number)),
         // Without new limits it only asks for the old ones.
         Act::Limit => call.caller.arg(2) == 0,

@@ -5,6 +5,7 @@ use crate::profile::libseccomp;
 use crate::profile::runtimes::Runtime;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 /// Run a build over a stored tree, from outside of its processes.
@@ -48,6 +49,10 @@ pub struct Cli {
     /// The store [default: $VR_THE_SOURCE, else $XDG_DATA_HOME/vrift/the_source]
     #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
+    /// Of trees that were pulled with --lazy: a file whose content isn't here after so long can't be
+    /// opened (EIO), in seconds [default: the policy's, else 120]
+    #[arg(long, value_name = "SECONDS")]
+    pub fetch_timeout: Option<NonZeroU32>,
     /// Print the closing summary on stderr, as text or JSON [default: text, on a terminal]
     #[arg(
         long,

@@ -4,6 +4,7 @@ use super::args::{Cli, SummaryFormat};
 use super::{Complaint, is_terminal, kept};
 use crate::counters::Counters;
 use crate::features::{AbsentCalls, Without};
+use crate::fetch;
 use crate::filter::{Compat32, Needs};
 use crate::hints::Hints;
 use crate::job::{Job, StoreView, UpperRoot};
@@ -23,6 +24,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use vrift_policy::{IoUring, Mode, MountSpec, OnExit, Policy, Rules, Surroundings};
 use vrift_projection::overlay::{Overlay, Upper, UpperError};
 use vrift_projection::{MountSource, Projection, RealKind};
@@ -236,6 +238,7 @@ pub fn furnish(ground: Ground, specs: &[MountSpec]) -> Result<Job, Complaint> {
         _ => None,
     };
     let projection = project(store.as_ref(), private.as_ref(), specs, owner)?;
+    let lazy = lazy(store.as_ref(), &projection)?;
     let uppers = uppers(&projection).map_err(|e| os("an upper directory", e))?;
     let mounts = ends(store.as_ref(), specs)?;
     let hidden = store.iter().flat_map(own_directories).collect();
@@ -268,7 +271,9 @@ pub fn furnish(ground: Ground, specs: &[MountSpec]) -> Result<Job, Complaint> {
         path_only: std::sync::atomic::AtomicBool::new(false),
         recorder: None,
         origins: specs.iter().map(mounted).collect(),
-        own_pids: [std::process::id(); 2],
+        own_pids: [std::process::id(); 3],
+        lazy,
+        fetcher: None,
         container: None,
     })
 }
@@ -448,6 +453,15 @@ fn ends(store: Option<&StoreView>, specs: &[MountSpec]) -> Result<Vec<MountEnd>,
     Ok(ends)
 }
 
+/// The trees whose blobs were left at a remote.
+fn lazy(store: Option<&StoreView>, projection: &Projection) -> Result<Vec<fetch::Tree>, Complaint> {
+    let Some(view) = store else { return Ok(Vec::new()) };
+    let trees = projection.mounts().iter().zip(0u16..);
+    let trees =
+        trees.map(|(mount, number)| fetch::Tree::of(&view.store, number, mount.manifest().id()));
+    trees.filter_map(Result::transpose).collect()
+}
+
 /// The upper directories, as /proc shows what is in them.
 fn uppers(projection: &Projection) -> std::io::Result<Vec<UpperRoot>> {
     let mut uppers = Vec::new();
@@ -532,7 +546,7 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
             .is_none_or(|c| c & CAP_SYS_PTRACE == 0),
         exec_cookie: job.exec_cookie,
         // Known when they are there.
-        own_pids: [0; 2],
+        own_pids: [0; 3],
         absent: AbsentCalls::of_this_kernel(),
     };
     let here = std::env::current_dir().ok();
@@ -547,6 +561,10 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
         no_new_privs: policy.syscalls.no_new_privs,
         on_leftover: policy.job.on_leftover,
         enter,
+        fetch_limit: cli
+            .fetch_timeout
+            .or(policy.job.fetch_timeout)
+            .map_or(fetch::USUAL_LIMIT, |seconds| Duration::from_secs(seconds.get().into())),
         walls: walls(job)?,
     })
 }

@@ -22,7 +22,7 @@ fn all() -> Needs {
         compat32: Compat32::Supervise,
         unprivileged: true,
         exec_cookie: 0x5eed_1234,
-        own_pids: [1000, 1001],
+        own_pids: [1000, 1001, 1002],
         absent: AbsentCalls::default(),
     }
 }

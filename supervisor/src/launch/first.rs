@@ -31,7 +31,7 @@ enum Stage {
 }
 
 /// Runs in the child; does not return.
-pub fn run(plan: &Plan, mask: &SigSet, to: &OwnedFd, own_pids: [u32; 2]) -> ! {
+pub fn run(plan: &Plan, mask: &SigSet, to: &OwnedFd, own_pids: [u32; 3]) -> ! {
     let failure = match prepare(plan, mask, to, own_pids) {
         Err(failure) => failure,
         Ok(()) => Failure { stage: Stage::Exec, errno: exec(&plan.command) as i32 },
@@ -42,7 +42,7 @@ pub fn run(plan: &Plan, mask: &SigSet, to: &OwnedFd, own_pids: [u32; 2]) -> ! {
     process::exit_now(if failure.errno == libc::ENOENT { 127 } else { 126 });
 }
 
-fn prepare(plan: &Plan, mask: &SigSet, to: &OwnedFd, own_pids: [u32; 2]) -> Result<(), Failure> {
+fn prepare(plan: &Plan, mask: &SigSet, to: &OwnedFd, own_pids: [u32; 3]) -> Result<(), Failure> {
     let at = |stage| move |e: Errno| Failure { stage, errno: e as i32 };
     process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.unsigned_abs().into())
         .map_err(at(Stage::Listener))?;

@@ -41,19 +41,20 @@ impl Report {
     }
 }
 
-/// Runs in the child; does not return. `private` is removed if the supervisor dies first.
+/// Runs in the child; does not return. `private` is removed if the supervisor dies first; `fetcher` is
+/// one more process that is none of the job's.
 pub fn run(
     plan: &Plan,
     mask: &SigSet,
     to: &OwnedFd,
-    supervisor: u32,
+    (supervisor, fetcher): (u32, u32),
     private: Option<&Private>,
 ) -> ! {
     let ready = process::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
         .and_then(|()| process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM.unsigned_abs().into()));
     let keeper = std::process::id();
     let child = match ready.and_then(|()| process::fork_single_threaded()) {
-        Ok(Forked::Child) => first::run(plan, mask, to, [supervisor, keeper]),
+        Ok(Forked::Child) => first::run(plan, mask, to, [supervisor, keeper, fetcher]),
         Ok(Forked::Parent(child)) => child.as_raw(),
         Err(_) => process::exit_now(super::OURS),
     };

@@ -6,6 +6,9 @@
 //! its children's states from its tracees' stops (wait_consider_task() of kernel/exit.c). The
 //! keeper is the parent, and adopts what others leave behind; whichever of the two is killed, the
 //! other ends the job and cleans up.
+//!
+//! Where trees were pulled without their blobs there is a fourth, a child of the supervisor's that
+//! fetches them ([`fetch`](crate::fetch)).
 
 mod first;
 mod keeper;
@@ -22,6 +25,7 @@ use crate::sys::{process, seccomp};
 use crate::walls::Walls;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 use vrift_policy::OnLeftover;
 
 /// The exit status for failures of vrift-trace's own.
@@ -41,6 +45,8 @@ pub struct Plan {
     pub on_leftover: OnLeftover,
     /// The current directory lies in a mount: enter it anew once the job is supervised.
     pub enter: Option<PathBuf>,
+    /// How long fetching one blob may take.
+    pub fetch_limit: Duration,
     /// What Landlock keeps the job from.
     pub walls: Option<Walls>,
 }
@@ -84,6 +90,9 @@ pub enum LaunchError {
     /// A trace was asked for, and its threads can't be started.
     #[error("no thread for the trace: {0}")]
     Trace(String),
+    /// There are contents to fetch, and nobody to do so.
+    #[error("{0}")]
+    Fetcher(String),
     /// The keeper was killed.
     #[error("the process that keeps the job together was killed; the job was ended with it")]
     KeeperGone,

@@ -4,6 +4,7 @@ use super::first::{self, Failure};
 use super::keeper::{self, Report};
 use super::signals::{self, Came};
 use super::{LaunchError, OURS, Plan, leftover};
+use crate::fetch;
 use crate::filter::{self, Needs};
 use crate::job::Job;
 use crate::listener::Listener;
@@ -40,20 +41,31 @@ pub fn run(
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(LaunchError::os("socketpair"))?;
+    let fetching = fetch::start(&job, plan.fetch_limit).map_err(LaunchError::Fetcher)?;
     let mask = signals::block().map_err(LaunchError::os("sigprocmask"))?;
     let supervisor = std::process::id();
+    let fetcher = fetching.as_ref().map_or(supervisor, fetch::Started::process);
     let started = Instant::now();
     let keeper = match process::fork_single_threaded().map_err(LaunchError::os("fork"))? {
         Forked::Child => {
-            drop(ours);
-            keeper::run(plan, &mask, &theirs, supervisor, job.private.as_ref());
+            // Who fetches is told of the supervisor's end by that of its pipe.
+            drop((ours, fetching));
+            keeper::run(plan, &mask, &theirs, (supervisor, fetcher), job.private.as_ref());
         }
         Forked::Parent(child) => child.as_raw(),
     };
     drop(theirs);
-    job.own_pids = [supervisor, keeper.unsigned_abs()];
-    let job = Arc::new(job);
-    let supervised = supervise(plan, &job, &ours);
+    job.own_pids = [supervisor, keeper.unsigned_abs(), fetcher];
+    let listening = fetching.map(fetch::Started::listen).transpose();
+    let listening = listening.map_err(|e| LaunchError::Fetcher(format!("no thread for it: {e}")));
+    let (job, supervised) = match listening {
+        Ok(fetcher) => {
+            let job = Arc::new(Job { fetcher, ..job });
+            let supervised = supervise(plan, &job, &ours);
+            (job, supervised)
+        }
+        Err(e) => (Arc::new(job), Err(e)),
+    };
     let (report, failure) = match supervised {
         Ok(_pool) => {
             wait_for(keeper);
@@ -65,7 +77,7 @@ pub fn run(
             return Err(e);
         }
     };
-    // If the keeper was killed, its wards are ours now.
+    // If the keeper was killed, its wards are ours now. Who fetches is wanted by nobody any more.
     job.private.iter().for_each(Private::make_room);
     leftover::end_all(|_, _| {});
     // The receivers still hold the job, so nothing of it is dropped.

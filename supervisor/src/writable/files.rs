@@ -50,6 +50,10 @@ fn copy_up_to(call: &Call<'_>, node: NodeRef, what: For, most: u64) -> Result<bo
         }
         None => return Ok(true),
     };
+    if what != For::Truncating {
+        // Before others have to wait for this copy.
+        call.need(node, (&hash, size))?;
+    }
     let source = || job.open_blob(&hash, OFlag::O_RDONLY).map(File::from);
     let copy = || overlay.copy_up(node.node, what, most, source);
     if size < TAKES_TIME || what == For::Truncating {
@@ -107,6 +111,14 @@ pub fn open_existing(
         (false, true) => For::Writing,
         (false, false) => For::Reading,
     };
+    // What can't be fetched can't be read either.
+    if what == For::Reading
+        && !call.job.lazy.is_empty()
+        && let Some(Content::Blob(hash, size)) =
+            call.job.check(call.job.projection.content(node))?
+    {
+        call.need(node, (&hash, size))?;
+    }
     match copy_up(call, node, what) {
         Ok(true) => {}
         Ok(false) => return Ok(None),
