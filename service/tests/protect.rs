@@ -197,11 +197,15 @@ fn protect_on(kind: &str) {
     place.ingest(&dir, "t");
     place.vrift(&["verify"]).fine();
 
-    // Who isn't root is told.
+    // Who isn't root is told, be the store another user's or their own.
     place.vrift(&["unprotect", "t"]).fine();
-    let nobody = place.as_nobody(place.command(&["protect", "t"]));
-    let line = common::run(&mut { nobody }).refused();
-    assert!(line.contains("it takes root"), "{line}");
+    for (owner, told) in [("0:0", "its daemon isn't running"), ("65534:65534", "it takes root")] {
+        let chown = Command::new("chown").args(["-RH", owner]).arg(place.store_root()).status();
+        assert!(chown.expect("chown").success());
+        let nobody = place.as_nobody(place.command(&["protect", "t"]));
+        let line = common::run(&mut { nobody }).refused();
+        assert!(line.contains(told), "{line}");
+    }
     // Few kernels and file systems have it; the others are named.
     let verity = place.vrift(&["protect", "t", "--verity"]);
     if verity.status != 0 {
