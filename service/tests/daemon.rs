@@ -36,15 +36,8 @@ fn one_is_started_however_many_start_it_at_once() {
         assert_eq!((&status["blobs"], &status["idle_seconds"]), (&json!(2), &json!(60)));
         let line = place.vrift(&["daemon", "run"]).refused();
         assert!(line.contains("at work already"), "{line}");
-        let again = object(
-            &place
-                .vrift(&["daemon", "restart", "--json"])
-                .fine()
-                .lines()
-                .last()
-                .expect("a line")
-                .to_owned(),
-        );
+        let again = place.vrift(&["daemon", "restart", "--json"]).fine();
+        let again = object(again.lines().last().expect("a line"));
         assert!(again["started"] == true && again["pid"] != said[0]["pid"], "{again}");
         assert!(place.vrift(&["daemon", "stop"]).fine().contains("ended"));
         assert_eq!(place.vrift(&["daemon", "status"]).status, 1);

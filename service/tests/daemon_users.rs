@@ -238,3 +238,34 @@ fn what_answers_in_a_store_is_its_owners() {
     let line = place.vrift(&["daemon", "status"]).refused();
     assert!(line.contains("runs as uid 65534, and the store belongs to uid 0"), "{line}");
 }
+
+#[test]
+fn other_users_have_pulled_what_is_listed() {
+    if !is_root() {
+        return; // only root can become somebody else
+    }
+    let place = place();
+    let remotes = [place.path("remote"), place.path("other")];
+    let [listed, other] = remotes.each_ref().map(|path| path.to_str().expect("UTF-8"));
+    for remote in [listed, other] {
+        place.vrift(&["push", "t", remote]).fine();
+    }
+    std::fs::remove_dir_all(place.store_root()).expect("the store");
+    place.ingest(&place.dir("empty"), "empty");
+    let text = format!("version = 1\npull = [\"nobody\"]\nremotes = [\"{listed}\"]\n");
+    configure(&place, &text);
+    let _daemon = Daemon::run(&place);
+    let vrift = |args: &[&str]| run(&mut nobody(&place, args));
+    let line = vrift(&["pull", other, "t"]).refused();
+    assert!(line.contains("allows it by `remotes = […]`"), "{line}");
+    let said = object(&vrift(&["pull", listed, "t:theirs", "--lazy", "--json"]).fine());
+    assert_eq!((&said["new_blobs"], &said["absent_blobs"]), (&json!(0), &json!(2)), "{said}");
+    let said = object(&vrift(&["pull", listed, "t:theirs", "--json"]).fine());
+    assert_eq!((&said["ref"], &said["new_blobs"]), (&json!("theirs"), &json!(2)), "{said}");
+    assert_eq!(vrift(&["cat", "theirs:a"]).fine(), "content of a");
+    let line = vrift(&["pull", listed, "no/such"]).refused();
+    assert!(line.contains("there is no ref \"no/such\""), "{line}");
+    let line = vrift(&["pull", listed, "../../x:y"]).refused();
+    assert!(line.contains("can't be a ref's name"), "{line}");
+    assert_whole(&place.store_root());
+}

@@ -7,6 +7,8 @@ use vrift_store::json::hex;
 use vrift_store::protect::{Protected, Protection};
 use vrift_store::{Damage, Hash, Verified};
 
+use crate::remote::Pulled;
+
 /// The version of everything below but [`Hello`]. Two that differ don't understand each other.
 pub const PROTOCOL: u32 = 1;
 /// This program's version.
@@ -107,6 +109,17 @@ pub enum Request {
         /// What is younger stays.
         grace_seconds: u64,
     },
+    /// Get a tree from a remote.
+    Pull {
+        /// The remote, as the configuration has it.
+        remote: String,
+        /// A ref there, or a hash.
+        source: String,
+        /// The ref here.
+        name: String,
+        /// The manifest only?
+        lazy: bool,
+    },
     /// Read everything, or one tree, and put damaged contents aside.
     Quarantine {
         /// The tree.
@@ -171,6 +184,8 @@ pub enum Reply {
     Protected(Protected),
     /// So much was collected.
     Collected(Collected),
+    /// So much was pulled.
+    Pulled(Pulled),
     /// So much was read.
     Verified(Counts),
 }
@@ -285,7 +300,8 @@ mod tests {
         assert_eq!(text, r#"{"ask":"collect","grace_seconds":5}"#);
         assert_eq!(serde_json::from_str::<Request>(&text).expect("the same"), request);
         let more = r#"{"ask":"collect","grace_seconds":5,"force":true}"#;
-        assert!(serde_json::from_str::<Request>(more).is_err());
-        assert!(serde_json::from_str::<Request>(r#"{"ask":"status"}"#).is_ok());
+        serde_json::from_str::<Request>(more).expect_err("more in it");
+        let status = serde_json::from_str::<Request>(r#"{"ask":"status"}"#);
+        assert_eq!(status.expect("the same"), Request::Status);
     }
 }

@@ -46,6 +46,8 @@ pub enum Right {
     Collect,
     /// Put damaged contents aside.
     Quarantine,
+    /// Pull trees from remotes that are listed.
+    Pull,
 }
 
 impl Right {
@@ -57,6 +59,7 @@ impl Right {
             Right::Protect => "protect",
             Right::Collect => "collect",
             Right::Quarantine => "quarantine",
+            Right::Pull => "pull",
         }
     }
 }
@@ -73,7 +76,9 @@ enum Who {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
     owner: u32,
-    lists: [Vec<Who>; 5],
+    lists: [Vec<Who>; 6],
+    /// Where trees may be pulled from for others.
+    remotes: Vec<String>,
 }
 
 type List = Vec<Spanned<Value>>;
@@ -92,6 +97,10 @@ struct Raw {
     collect: List,
     #[serde(default)]
     quarantine: List,
+    #[serde(default)]
+    pull: List,
+    #[serde(default)]
+    remotes: Vec<String>,
 }
 
 /// A part of the text and what is wrong with it.
@@ -101,7 +110,7 @@ impl Rights {
     /// Nobody's but the owner's and root's.
     #[must_use]
     pub fn none(owner: u32) -> Rights {
-        Rights { owner, lists: Default::default() }
+        Rights { owner, lists: Default::default(), remotes: Vec::new() }
     }
 
     /// Reads a configuration.
@@ -124,11 +133,19 @@ impl Rights {
             return Err(told((raw.version.span(), what)));
         }
         let mut rights = Rights::none(owner);
-        let lists = [raw.ingest, raw.refs, raw.protect, raw.collect, raw.quarantine];
+        let lists = [raw.ingest, raw.refs, raw.protect, raw.collect, raw.quarantine, raw.pull];
         for (list, raw) in rights.lists.iter_mut().zip(&lists) {
             *list = raw.iter().map(who).collect::<Result<_, _>>().map_err(told)?;
         }
+        rights.remotes = raw.remotes;
         Ok(rights)
+    }
+
+    /// May this peer have something pulled from there? The daemon asks with its own credentials and
+    /// reads what it may read, so that is for the owner to say.
+    pub(super) fn may_pull_from(&self, peer: &Peer, remote: &str) -> bool {
+        let bare = |url: &str| url.trim_end_matches('/').to_owned();
+        self.is_master(peer) || self.remotes.iter().any(|one| bare(one) == bare(remote))
     }
 
     /// May this peer?
@@ -139,6 +156,7 @@ impl Rights {
             Right::Protect => 2,
             Right::Collect => 3,
             Right::Quarantine => 4,
+            Right::Pull => 5,
         };
         self.is_master(peer)
             || self.lists[list].iter().any(|who| match who {
@@ -204,6 +222,13 @@ mod tests {
         assert!(rights.may(&peer(9, &[9, 0]), Right::Ingest), "by its group");
         assert!(!rights.may(&peer(12, &[1]), Right::Refs));
         assert!(rights.may(&peer(9, &[9]), Right::Collect));
+        assert!(!rights.may_pull_from(&peer(12, &[1]), "s3://b"));
+        let listed = parse("version = 1\nremotes = [\"s3://b/\"]\n").expect("a configuration");
+        assert!(listed.may_pull_from(&peer(12, &[1]), "s3://b"));
+        for other in ["s3://b/c", "s3://", "/", ""] {
+            assert!(!listed.may_pull_from(&peer(12, &[1]), other), "{other}");
+            assert!(listed.may_pull_from(&peer(7, &[1]), other), "{other}");
+        }
         let none = Rights::none(7);
         assert!(none.may(&peer(0, &[0]), Right::Collect) && none.may(&peer(7, &[7]), Right::Refs));
         assert!(!none.may(&peer(9, &[0]), Right::Collect), "root's group isn't root");

@@ -12,6 +12,7 @@ use super::message::{PROTOCOL, Reply, Request};
 use super::rights::{Peer, Right};
 use super::server::Shared;
 use super::talk::{Gone, Talk};
+use crate::remote::RefSpec;
 
 /// A client and what is shared with others.
 pub(super) struct Session<'a> {
@@ -75,20 +76,29 @@ impl Session<'_> {
                 _ = ending.wait_for(|ending| *ending) => return Ok(()),
             }
             let request = self.talk.receive::<Request>().await?;
-            match right(&request).filter(|right| !self.shared.rights.may(peer, *right)) {
-                Some(right) => self.refuse(peer, right).await?,
-                None => self.answer(request).await?,
+            let rights = &self.shared.rights;
+            if let Some(right) = right(&request).filter(|right| !rights.may(peer, *right)) {
+                let key = right.key();
+                self.refuse(
+                    peer,
+                    format!("allowed to; the store's owner allows it by `{key} = […]`"),
+                )
+                .await?;
+            } else if let Request::Pull { remote, .. } = &request
+                && !rights.may_pull_from(peer, remote)
+            {
+                let what =
+                    "allowed to pull from there; the store's owner allows it by `remotes = […]`";
+                self.refuse(peer, what.to_owned()).await?;
+            } else {
+                self.answer(request).await?;
             }
         }
     }
 
-    async fn refuse(&mut self, peer: &Peer, right: Right) -> Result<(), Gone> {
+    async fn refuse(&mut self, peer: &Peer, what: String) -> Result<(), Gone> {
         self.shared.counters.refused.fetch_add(1, Relaxed);
-        let why = format!(
-            "uid {} isn't allowed to; the store's owner allows it by `{} = […]` in daemon/config.toml of the store",
-            peer.uid,
-            right.key()
-        );
+        let why = format!("uid {} isn't {what} in daemon/config.toml of the store", peer.uid);
         self.talk.say(&Reply::Refused { why }).await
     }
 
@@ -103,6 +113,9 @@ impl Session<'_> {
         let replies = match request {
             Request::Blob { hash, size } => self.blob(hash, size).await,
             Request::Tree { manifest, size, name } => self.tree(manifest, size, name).await,
+            Request::Pull { remote, source, name, lazy } => {
+                self.pull(remote, RefSpec { source, name }, lazy).await
+            }
             other => self.work(other).await,
         };
         drop(running);
@@ -126,5 +139,6 @@ fn right(request: &Request) -> Option<Right> {
         Request::Protect { .. } | Request::Unprotect { .. } => Some(Right::Protect),
         Request::Collect { .. } => Some(Right::Collect),
         Request::Quarantine { .. } => Some(Right::Quarantine),
+        Request::Pull { .. } => Some(Right::Pull),
     }
 }

@@ -126,8 +126,8 @@ mod tests {
         assert_eq!(word(path, true), r#""/a b/%%h/$$HOME/\"\\\xff\x0a""#);
         assert_eq!(word(path, false), r#""/a b/%%h/$HOME/\"\\\xff\x0a""#);
         let unit = Unit { program: "/bin/$x".as_ref(), store: path, user: None };
-        assert!(systemd(&unit).is_err());
-        assert!(launchd(&unit).is_err());
+        systemd(&unit).expect_err("a $ in the program");
+        launchd(&unit).expect_err("a path that is no text");
     }
 
     #[test]

@@ -8,9 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-use vrift_store::{
-    Hash, Hold, Incoming, IncomingError, Progress, Store, StoreError, check_ref_name,
-};
+use vrift_store::{Hash, Hold, Incoming, IncomingError, Store, StoreError, check_ref_name};
 
 use super::message::Reply;
 use super::session::Session;
@@ -112,7 +110,7 @@ impl Session<'_> {
         });
         let end = Instant::now() + PATIENCE + Duration::from_secs(size / SLOWEST);
         let fed = self.feed(give, size, limit.map_or(end, |limit| limit.min(end))).await;
-        let came = self.attend(job, &Progress::default()).await;
+        let came = self.attend(job, || (0, 0)).await;
         fed?;
         came
     }

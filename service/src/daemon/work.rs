@@ -1,6 +1,7 @@
 //! What is done in the store, on threads that may wait for the disk, while the client is told how far
 //! it is. What reads or changes much is done one after the other.
 
+use std::ffi::OsStr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,13 +13,14 @@ use tokio::time::sleep;
 use vrift_store::collect::CollectOptions;
 use vrift_store::protect::blobs_below;
 use vrift_store::text::Shown;
-use vrift_store::{Hash, Progress, Stats, Store, StoreError};
+use vrift_store::{Hash, Progress, Stats, Store, StoreError, check_ref_name};
 
 use super::counters::Counted;
 use super::message::{Bytes, Counts, PROTOCOL, Reply, Request, Status, VERSION};
 use super::server::{self, Shared};
 use super::session::Session;
 use super::talk::Gone;
+use crate::remote::{self, Options, RefSpec, Remote, Transfer};
 
 /// How often a client hears that it is not forgotten.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
@@ -55,7 +57,7 @@ impl Session<'_> {
             drop(turn);
             done
         });
-        let done = self.attend(job, &progress).await?;
+        let done = self.attend(job, || far(&progress)).await?;
         Ok(done.unwrap_or_else(|error| vec![self.failed(&error)]))
     }
 
@@ -81,7 +83,7 @@ impl Session<'_> {
     pub async fn attend<T>(
         &mut self,
         mut job: JoinHandle<T>,
-        progress: &Progress,
+        far: impl Fn() -> (u64, u64),
     ) -> Result<T, Gone> {
         let mut client = Ok(());
         loop {
@@ -92,12 +94,41 @@ impl Session<'_> {
                     return done.map_err(|_| Gone::Away);
                 }
                 () = sleep(SIGN_OF_LIFE) => if client.is_ok() {
-                    let entries = progress.entries.load(Relaxed);
-                    let bytes = progress.bytes.load(Relaxed);
+                    let (entries, bytes) = far();
                     client = self.talk.say(&Reply::Working { entries, bytes }).await;
                 },
             }
         }
+    }
+
+    /// Gets a tree from a remote, also when the client has gone meanwhile.
+    pub async fn pull(
+        &mut self,
+        place: String,
+        spec: RefSpec,
+        lazy: bool,
+    ) -> Result<Vec<Reply>, Gone> {
+        // It becomes a part of an object's name.
+        if spec.source.parse::<Hash>().is_err()
+            && let Err(error) = check_ref_name(&spec.source)
+        {
+            return Ok(vec![self.failed(&error)]);
+        }
+        let (store, transfer) = (Arc::clone(&self.shared.store), Arc::<Transfer>::default());
+        let moved = Arc::clone(&transfer);
+        let job = tokio::spawn(async move {
+            let remote = Remote::open(OsStr::new(&place), Options::default())?;
+            if lazy {
+                remote::pull_lazily(store.root(), &remote, place.as_bytes(), &spec).await
+            } else {
+                remote::pull(store.root(), &remote, &spec, &transfer).await
+            }
+        });
+        let far = || (moved.done_blobs.load(Relaxed), moved.done_bytes.load(Relaxed));
+        Ok(vec![match self.attend(job, far).await? {
+            Ok(done) => Reply::Pulled(done),
+            Err(error) => self.failed(&error),
+        }])
     }
 
     /// A failure, for the client and for the log.
@@ -111,7 +142,7 @@ impl Session<'_> {
     pub async fn status(&mut self) -> Result<Reply, Gone> {
         let shared = Arc::clone(self.shared);
         let job = spawn_blocking(move || stats(&shared));
-        let stats = match self.attend(job, &Progress::default()).await? {
+        let stats = match self.attend(job, || (0, 0)).await? {
             Ok(stats) => stats,
             Err(error) => return Ok(self.failed(&error)),
         };
@@ -142,6 +173,11 @@ impl Session<'_> {
             hit_rate: counters.hit_rate(),
         })))
     }
+}
+
+/// Entries and bytes done so far.
+fn far(progress: &Progress) -> (u64, u64) {
+    (progress.entries.load(Relaxed), progress.bytes.load(Relaxed))
 }
 
 /// Counts the store, once for all who ask at the same time.
@@ -188,7 +224,9 @@ fn perform(store: &Store, request: &Request, progress: &Progress) -> Done {
         }
         Request::Quarantine { tree } => return quarantine(store, tree.as_ref(), progress),
         // Done where the client is listened to.
-        Request::Status | Request::Blob { .. } | Request::Tree { .. } => Reply::Other,
+        Request::Status | Request::Blob { .. } | Request::Tree { .. } | Request::Pull { .. } => {
+            Reply::Other
+        }
     }])
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use object_store::ObjectStoreExt;
+use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use vrift_store::{Hash, Hold, IncomingManifest, Manifest, Store, StoreError};
 
@@ -23,7 +24,7 @@ use super::transfer::{Budget, RefSpec, Transfer, blobs_of, move_all};
 pub(crate) const LONGEST_MANIFEST: u64 = 4 << 30;
 
 /// What a pull did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pulled {
     /// The ref here.
     pub name: String,

@@ -16,10 +16,10 @@ use crate::Outcome;
 use crate::output::{Failure, Out, bytes, count};
 
 /// What `vrift daemon --help` says at its end.
-pub const HELP: &str = "Nothing needs the daemon that may write to the store by itself; who may only read it runs jobs without one, too. With it, other users ingest, protect and collect if daemon/config.toml in the store allows it:
+pub const HELP: &str = "Nothing needs the daemon that may write to the store by itself; who may only read it runs jobs without one, too. With it, other users ingest, pull, protect and collect if daemon/config.toml in the store allows it:
 
   version = 1
-  ingest = [\"alice\", \"@builders\", 1007]   # also: refs, protect, collect, quarantine; \"*\" is everybody
+  ingest = [\"alice\", \"@builders\", 1007]   # also: refs, protect, collect, quarantine, pull; \"*\" is everybody
 
 Examples:
   vrift daemon start

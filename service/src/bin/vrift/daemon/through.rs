@@ -1,12 +1,13 @@
 //! What `vrift` has the daemon do, because the store is another user's.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use vrift_service::daemon::{Client, DaemonError, Reply, Request, Upload};
+use vrift_service::remote::{Pulled, RefSpec, Transfer};
 use vrift_store::collect::Collected;
 use vrift_store::protect::Protected;
 use vrift_store::{
@@ -40,6 +41,37 @@ pub fn collect(store: &Store, grace: Duration, progress: &Progress) -> Result<Co
 pub fn protected(mut client: Client, request: &Request) -> Result<Protected, Failure> {
     match client.ask(request, &mut |_| ())? {
         Reply::Protected(done) => Ok(done),
+        other => Err(odd(&other)),
+    }
+}
+
+/// `vrift pull`
+pub fn pull(
+    store: &Store,
+    remote: &OsStr,
+    spec: &RefSpec,
+    lazy: bool,
+    transfer: &Transfer,
+) -> Result<Pulled, Failure> {
+    let remote = remote.to_str().ok_or_else(|| {
+        Failure::new(
+            "the daemon takes a remote whose name is text only: pull with the right to write",
+        )
+    })?;
+    let request = Request::Pull {
+        remote: remote.to_owned(),
+        source: spec.source.clone(),
+        name: spec.name.clone(),
+        lazy,
+    };
+    let said = Client::needed(store)?.ask(&request, &mut |said| {
+        if let Reply::Working { entries, bytes } = said {
+            transfer.done_blobs.store(*entries, Relaxed);
+            transfer.done_bytes.store(*bytes, Relaxed);
+        }
+    })?;
+    match said {
+        Reply::Pulled(done) => Ok(done),
         other => Err(odd(&other)),
     }
 }
