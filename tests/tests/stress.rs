@@ -103,9 +103,8 @@ mod tests {
                 {
                     let mut running = self.all.running();
                     let at = running.iter().position(|child| child.id() == id).expect("ours");
-                    if let Some(status) = running[at].try_wait().expect("wait") {
-                        running.swap_remove(at);
-                        break status;
+                    if running[at].try_wait().expect("wait").is_some() {
+                        break running.swap_remove(at).wait().expect("wait");
                     }
                 }
                 if began.elapsed() > LONGEST {
@@ -194,7 +193,7 @@ mod tests {
                 let shared = self.way.below(60);
                 fs::write(dir.join(format!("s{n}")), format!("shared {shared}\n")).expect("write");
             }
-            if self.round % 5 == 0 {
+            if self.round.is_multiple_of(5) {
                 let large = vec![u8::try_from(self.round % 251).expect("small"); 5 << 20];
                 fs::write(dir.join("large"), large).expect("write");
             }
