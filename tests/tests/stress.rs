@@ -73,7 +73,12 @@ mod tests {
     impl Worker<'_> {
         fn command(&self, program: &Path, args: &[&str]) -> Ended {
             let mut command = Command::new(program);
-            let file = |name: &str| File::create(self.dir.join(name)).expect("a file");
+            // A new one each time: what was killed before may have the last word in the old one.
+            let file = |name: &str| {
+                let path = self.dir.join(name);
+                let _ = fs::remove_file(&path);
+                File::create(path).expect("a file")
+            };
             command
                 .args(args)
                 .env_clear()
