@@ -1,7 +1,9 @@
-//! What a store does with other machines: trees are pushed to a remote and pulled from one.
+//! What a store does for others: for other machines, with which trees are exchanged (`remote`), and
+//! for other users of this one, who ask its daemon (`daemon`).
 //!
 //! Async functions over `vrift-store`; the binary `vrift` beside it is their command line. What must
-//! never happen here: something from a remote gets into a store without having been checked, or a
-//! name (a manifest, a ref) appears anywhere before everything that it names.
+//! never happen here: something from a remote or a client gets into a store without having been
+//! checked, or a name (a manifest, a ref) appears anywhere before everything that it names.
 
+pub mod daemon;
 pub mod remote;

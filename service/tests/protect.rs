@@ -3,6 +3,8 @@
 #![allow(clippy::tests_outside_test_module, reason = "this whole file is tests")]
 
 mod common;
+#[path = "common/daemon.rs"]
+mod daemon;
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -10,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{Place, assert_whole, blobs, is_root, skipped, write};
+use daemon::Daemon;
 use vrift_store::{Hash, Store};
 
 fn blob(place: &Place, content: &[u8]) -> PathBuf {
@@ -197,11 +200,28 @@ fn protect_on(kind: &str) {
     place.ingest(&dir, "t");
     place.vrift(&["verify"]).fine();
 
-    // Who isn't root is told.
+    // Who isn't root is told, be the store another user's or their own.
     place.vrift(&["unprotect", "t"]).fine();
-    let nobody = place.as_nobody(place.command(&["protect", "t"]));
-    let line = common::run(&mut { nobody }).refused();
-    assert!(line.contains("it takes root"), "{line}");
+    for (owner, told) in [("0:0", "its daemon isn't running"), ("65534:65534", "it takes root")] {
+        let chown = Command::new("chown").args(["-RH", owner]).arg(place.store_root()).status();
+        assert!(chown.expect("chown").success());
+        let nobody = place.as_nobody(place.command(&["protect", "t"]));
+        let line = common::run(&mut { nobody }).refused();
+        assert!(line.contains(told), "{line}");
+    }
+    // Their daemon may, if it was given the right, as it is by the unit for the whole system.
+    let mut daemon = Command::new("setpriv");
+    daemon.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    daemon.args(["--inh-caps=+linux_immutable", "--ambient-caps=+linux_immutable"]);
+    daemon.arg(place.path("vrift")).args(["daemon", "run"]);
+    daemon.env("VR_THE_SOURCE", place.store_root());
+    let daemon = Daemon::by(&place, &mut daemon);
+    let nobody = |args: &[&str]| common::run(&mut place.as_nobody(place.command(args)));
+    assert!(nobody(&["protect", "t"]).fine().starts_with("protected"));
+    let said = nobody(&["unprotect", "--all"]).fine();
+    assert!(said.starts_with("unprotected") && !said.starts_with("unprotected 0"), "{said}");
+    drop(daemon);
+    place.vrift(&["verify"]).fine();
     // Few kernels and file systems have it; the others are named.
     let verity = place.vrift(&["protect", "t", "--verity"]);
     if verity.status != 0 {

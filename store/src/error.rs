@@ -177,6 +177,12 @@ pub enum StoreError {
         /// The store's root.
         root: PathBuf,
     },
+    /// Who should have stored something for us didn't.
+    #[error("{why}")]
+    Outlet {
+        /// In whole.
+        why: String,
+    },
     /// Another collection is at work.
     #[error("another `vrift gc` is at work in store {}: wait for its end", shown(root))]
     Collecting {

@@ -6,11 +6,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Length of a hash in bytes.
 pub const HASH_LEN: usize = 32;
 
 /// A BLAKE3 hash (256 bits).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Hash([u8; HASH_LEN]);
 
 /// The text isn't a hash: it has to be 64 lower-case hexadecimal digits.
@@ -66,6 +69,20 @@ impl HexHash {
 impl From<blake3::Hash> for Hash {
     fn from(hash: blake3::Hash) -> Self {
         Hash(*hash.as_bytes())
+    }
+}
+
+impl From<Hash> for String {
+    fn from(hash: Hash) -> Self {
+        hash.to_string()
+    }
+}
+
+impl TryFrom<String> for Hash {
+    type Error = HashParseError;
+
+    fn try_from(text: String) -> Result<Self, HashParseError> {
+        text.parse()
     }
 }
 

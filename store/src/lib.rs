@@ -34,7 +34,7 @@ pub use export::{ExportError, Exported, LinkMode};
 pub use hash::{Hash, HashParseError};
 pub use hold::Hold;
 pub use incoming::{Incoming, IncomingError, IncomingManifest};
-pub use ingest::{IngestError, IngestOptions, Ingested, Progress, PutError, PutFile};
+pub use ingest::{IngestError, IngestOptions, Ingested, Outlet, Progress, PutError, PutFile};
 pub use manifest::{Manifest, ManifestError, Node, NodeId, NodeKind};
 pub use origin::Origin;
 pub use refs::{Ref, check_ref_name};

@@ -125,6 +125,13 @@ impl<'s> Draft<'s> {
     pub fn replace(mut self, name: &str) -> Result<(), StoreError> {
         let failed = |errno: Errno| StoreError::io("replace", self.store.root().join(name))(errno);
         fs::fchmod(&self.file, Mode::from_raw_mode(0o444)).map_err(failed)?;
+        if self.name.is_none() {
+            // Before it has a name, or a sweep takes that for a killed process's.
+            match fs::flock(&self.file, FlockOperation::LockExclusive) {
+                Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
         let from = loop {
             if let Some(name) = &self.name {
                 break name.clone();
@@ -136,6 +143,8 @@ impl<'s> Draft<'s> {
             }
         };
         fs::renameat(self.store.root_fd(), &from, self.store.root_fd(), name).map_err(failed)?;
+        // A copy of the descriptor may live on, and readers of a manifest take the lock.
+        let _ = fs::flock(&self.file, FlockOperation::Unlock);
         self.name = None;
         Ok(())
     }
@@ -250,6 +259,25 @@ mod tests {
             assert_eq!(std::fs::read(&path).expect("read"), b"hello");
             assert_eq!(std::fs::metadata(&path).expect("metadata").nlink(), 1);
             assert_eq!(entries(&store, "tmp"), 0);
+        }
+    }
+
+    #[test]
+    fn a_sweep_leaves_what_is_about_to_take_a_place() {
+        for tmpfile in [true, false] {
+            let (_temp, store) = store(tmpfile);
+            let done = std::sync::atomic::AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        sweep(&store).expect("sweep");
+                    }
+                });
+                let all: Result<Vec<()>, _> =
+                    (0..2000).map(|_| Draft::new(&store)?.replace("manifests/x")).collect();
+                done.store(true, Ordering::Relaxed);
+                all.expect("every one");
+            });
         }
     }
 

@@ -12,20 +12,23 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
+use rustix::fs::{
+    self, Access, AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW,
+};
 use rustix::io::Errno;
 
 use crate::error::StoreError;
 use crate::hash::Hash;
 use crate::hold;
 use crate::manifest::Manifest;
-use crate::publish::{Draft, Published};
+use crate::publish::{self, Draft, Published};
 
 /// What the `format` file says.
 const FORMAT: &[u8] = b"vrift store 1\n";
 /// The moment of the call, for utimensat(2).
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-/// What `open_or_create` makes; `exec` and `jobs` belong to the supervisor.
+/// What `open_or_create` makes; `exec`, `jobs` and `uppers` belong to the supervisor, `daemon` to the
+/// daemon.
 const MADE: [&str; 4] = ["blobs", "manifests", "refs", "tmp"];
 
 /// An open store. Methods work on `&self` from any thread; any number of processes may use one
@@ -45,7 +48,7 @@ pub(crate) type FileId = (u64, u64);
 
 impl Store {
     /// All directories that may stand in a store's root. Besides them there is the file `format`.
-    pub const DIRECTORIES: [&str; 10] = [
+    pub const DIRECTORIES: [&str; 11] = [
         "blobs",
         "manifests",
         "refs",
@@ -56,6 +59,7 @@ impl Store {
         "quarantine",
         "uppers",
         "origins",
+        "daemon",
     ];
 
     /// Where the user's store is: `VR_THE_SOURCE`, else `$XDG_DATA_HOME/vrift/the_source`, else
@@ -155,6 +159,45 @@ impl Store {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.path
+    }
+
+    /// May this process add to the store? Where it may only read, the store's daemon can.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.may_write().is_ok()
+    }
+
+    /// As [`Store::is_writable`].
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_write(&self) -> Result<(), StoreError> {
+        let wanted = Access::WRITE_OK | Access::EXEC_OK;
+        let may = |name| fs::accessat(&self.root, name, wanted, AtFlags::EACCESS);
+        let answer = match may("tmp") {
+            Err(Errno::NOENT) => may("."),
+            answer => answer,
+        };
+        answer.map_err(StoreError::io("write to", &self.path))
+    }
+
+    /// Removes what processes that were killed left on its way into the store, and says how many files
+    /// that were.
+    ///
+    /// # Errors
+    /// The store can't be listed.
+    pub fn sweep(&self) -> Result<usize, StoreError> {
+        publish::sweep(self)
+    }
+
+    /// The user whose store it is.
+    ///
+    /// # Errors
+    /// The root can't be looked at any more.
+    pub fn owner(&self) -> Result<u32, StoreError> {
+        let stat =
+            fs::fstat(&self.root).map_err(StoreError::io("look at the store", &self.path))?;
+        Ok(stat.st_uid)
     }
 
     /// Where a blob stands, relative to the root.
@@ -274,7 +317,9 @@ impl Store {
         fs::fsync(&dir).map_err(StoreError::io("write to the disk", self.path.join(name)))
     }
 
-    pub(crate) fn root_fd(&self) -> BorrowedFd<'_> {
+    /// The store's directory, held open.
+    #[must_use]
+    pub fn root_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 

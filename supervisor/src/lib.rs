@@ -44,6 +44,7 @@ mod table;
 mod title;
 mod trace;
 mod twin;
+mod user_cache;
 mod users;
 mod walls;
 mod writable;

@@ -38,6 +38,8 @@ pub struct Private {
     home: PathBuf,
     /// The directory that the job does not get to see: `root`, or what it hangs in.
     hidden: PathBuf,
+    /// What descriptors of it are handed out from: `root`, or what else is the job's and holds it.
+    handed_from: PathBuf,
     /// Where directories are made.
     directories: OwnedFd,
     /// The same, from where the job is handed descriptors.
@@ -89,11 +91,12 @@ impl Private {
             Ok((root, lease, directories, shown)) => {
                 let _ = made.keep();
                 let owner = std::process::id();
-                let (home, hidden) = (root.clone(), root.clone());
+                let (home, hidden, handed_from) = (root.clone(), root.clone(), root.clone());
                 Ok(Private {
                     root,
                     home,
                     hidden,
+                    handed_from,
                     directories,
                     shown,
                     _lease: lease,
@@ -144,8 +147,21 @@ impl Private {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         self.directories = openat(AT_FDCWD, &root.join("d"), flags, Mode::empty())?;
         self.shown = self.directories.try_clone()?;
+        self.handed_from = root.clone();
         (self.root, self.hidden, self.home) = (root, hidden, home);
         Ok(self)
+    }
+
+    /// The tree as a part of `dir`, all of which is the job's and is not for it to see.
+    #[must_use]
+    pub fn within(mut self, dir: &Path) -> Private {
+        (self.hidden, self.handed_from) = (dir.to_owned(), dir.to_owned());
+        self
+    }
+
+    /// What descriptors of the tree are handed out from.
+    pub fn handed_from(&self) -> &Path {
+        &self.handed_from
     }
 
     /// Frees the descriptors that were kept for ending the job and tidying up.

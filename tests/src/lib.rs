@@ -30,6 +30,7 @@ pub mod oracle;
 pub mod podman;
 pub mod ruled;
 pub mod schema;
+pub mod shared;
 pub mod skip;
 pub mod store_guard;
 pub mod terminal;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use object_store::ObjectStoreExt;
+use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use vrift_store::{Hash, Hold, IncomingManifest, Manifest, Origin, Store, StoreError};
 
@@ -21,10 +22,10 @@ use super::refs;
 use super::transfer::{Budget, RefSpec, Transfer, blobs_of, move_all};
 
 /// No manifest is longer, in bytes: one of 30 million files.
-const LONGEST_MANIFEST: u64 = 4 << 30;
+pub(crate) const LONGEST_MANIFEST: u64 = 4 << 30;
 
 /// What a pull did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pulled {
     /// The ref here.
     pub name: String,
@@ -177,10 +178,7 @@ fn needed(remote: &Remote, manifest: &Manifest) -> Result<Vec<(Hash, u64)>, Remo
 }
 
 /// What isn't here yet.
-pub(super) fn absent(
-    store: &Store,
-    blobs: &[(Hash, u64)],
-) -> Result<Vec<(Hash, u64)>, RemoteError> {
+pub(crate) fn absent(store: &Store, blobs: &[(Hash, u64)]) -> Result<Vec<(Hash, u64)>, StoreError> {
     let mut absent = Vec::new();
     for &(hash, size) in blobs {
         if !store.has_blob(&hash, size)? {

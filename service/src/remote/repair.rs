@@ -169,7 +169,7 @@ async fn restore_manifest(
 /// Which blobs of a manifest aren't here, or not in this length.
 fn missing(store: &Store, manifest: &Manifest) -> Result<Vec<(Hash, u64)>, RemoteError> {
     let damaged = |why| RemoteError::Spec { spec: manifest.id().to_string().into_bytes(), why };
-    absent(store, &blobs_of(manifest).map_err(damaged)?)
+    Ok(absent(store, &blobs_of(manifest).map_err(damaged)?)?)
 }
 
 fn is_whole(store: &Store, id: &Hash) -> bool {

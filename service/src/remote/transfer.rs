@@ -116,7 +116,7 @@ impl Budget {
 ///
 /// # Errors
 /// The manifest is damaged, or gives one content two sizes.
-pub(super) fn blobs_of(manifest: &Manifest) -> Result<Vec<(Hash, u64)>, String> {
+pub(crate) fn blobs_of(manifest: &Manifest) -> Result<Vec<(Hash, u64)>, String> {
     let mut blobs = Vec::with_capacity(manifest.blobs() as usize);
     let damaged = |error: vrift_store::ManifestError| error.to_string();
     for i in 0..manifest.blobs() {

@@ -73,7 +73,10 @@ impl Place {
         // The test's own directory may be closed to others.
         let program = self.path("vrift");
         if !program.exists() {
-            std::fs::copy(env!("CARGO_BIN_EXE_vrift"), &program).expect("copy the program");
+            // By another process: a child that another test starts just now would have our descriptor
+            // of the copy until its exec, and a file that is open for writing can't be run.
+            let cp = Command::new("cp").arg(env!("CARGO_BIN_EXE_vrift")).arg(&program).status();
+            assert!(cp.expect("cp").success());
         }
         let mut unprivileged = Command::new(program);
         unprivileged.args(command.get_args()).env("VR_THE_SOURCE", self.store_root());

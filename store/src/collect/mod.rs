@@ -18,6 +18,7 @@ mod sweep;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::ingest::Progress;
@@ -40,7 +41,7 @@ impl Default for CollectOptions {
 }
 
 /// What a collection did, or would do. Sizes are lengths of files, in bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Collected {
     /// Manifests removed.
     pub manifests: u64,

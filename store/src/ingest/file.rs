@@ -8,8 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::put::{self, Failed, Stored};
-use crate::store::Store;
+use super::put::{self, Failed, Stored, Target};
 
 /// How often a changing file is read before it is given up.
 const TRIES: u32 = 5;
@@ -30,7 +29,7 @@ pub(super) fn open_entry(dir: impl AsFd, name: &CStr, extra: OFlags) -> Result<O
 }
 
 /// Stores the file `name` of `dir`.
-pub(super) fn store(store: &Store, dir: &OwnedFd, name: &CStr) -> Result<Stored, Failed> {
+pub(super) fn store(to: &Target<'_>, dir: &OwnedFd, name: &CStr) -> Result<Stored, Failed> {
     for _ in 0..TRIES {
         let fd = match open_entry(dir, name, OFlags::empty()) {
             Ok(fd) => fd,
@@ -38,7 +37,7 @@ pub(super) fn store(store: &Store, dir: &OwnedFd, name: &CStr) -> Result<Stored,
             Err(Errno::LOOP | Errno::NXIO) => return Err(Failed::changing()),
             Err(errno) => return Err(Failed::io("open")(errno)),
         };
-        if let Some(stored) = put::try_store(store, &File::from(fd))? {
+        if let Some(stored) = put::try_store(to, &File::from(fd))? {
             return Ok(stored);
         }
     }

@@ -10,6 +10,7 @@
 
 mod exclude;
 mod file;
+mod outlet;
 mod put;
 mod walk;
 
@@ -22,12 +23,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::StoreError;
 use crate::hash::Hash;
-use crate::manifest::{BuildError, Entry, LinkKey, Manifest, ManifestBuilder};
+use crate::manifest::{BuildError, Manifest, ManifestBuilder};
 use crate::publish;
 use crate::refs::check_ref_name;
 use crate::store::{Store, manifest_name};
 use crate::text::shown;
 
+pub use outlet::Outlet;
 pub use put::{PutError, PutFile, Xattrs, user_xattrs};
 
 /// How to ingest.
@@ -195,15 +197,11 @@ impl Store {
         name.map_or(Ok(()), check_ref_name)?;
         self.refuse_own_parts(dir)?;
         publish::sweep(self)?;
-        let jobs = options.jobs.map_or(0, NonZeroUsize::get);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(jobs)
-            .thread_name(|i| format!("ingest-{i}"))
-            .build()
-            .map_err(|error| IngestError::Threads { jobs, why: error.to_string() })?;
+        let pool = threads(options)?;
         let walk = || {
             let exclude = exclude::Exclude::new(&options.exclude)?;
-            let found = walk::Walk::new(self, dir, exclude, progress)?.run(&pool)?;
+            let to = put::Target { store: self, outlet: None };
+            let found = walk::Walk::new(to, dir, exclude, progress)?.run(&pool)?;
             self.settle(found, options)
         };
         let mut tree = walk()?;
@@ -244,23 +242,25 @@ impl Store {
     }
 
     /// Builds the manifest, and waits until the blobs are on the disk.
-    fn settle(&self, found: walk::Found, options: &IngestOptions) -> Result<Tree, IngestError> {
-        let (bytes, id) = build(found.entries, &found.links).map_err(StoreError::from)?;
+    fn settle(&self, mut found: walk::Found, options: &IngestOptions) -> Result<Tree, IngestError> {
+        let (bytes, id) = build(&mut found).map_err(StoreError::from)?;
         // A blob that was there already may come from an ingest that runs now and hasn't waited for
         // the disk yet; only a manifest that is there stands for blobs that are safe.
         let known = self.has_file(&manifest_name(&id), bytes.len() as u64)?;
         if !options.no_sync && (found.new_blobs > 0 || !known) {
             self.sync()?;
         }
-        Ok(Tree {
-            bytes,
-            id,
-            new_blobs: found.new_blobs,
-            new_bytes: found.new_bytes,
-            deduplicated: found.deduplicated,
-            skipped: found.skipped,
-        })
+        Ok(Tree::new(bytes, id, found))
     }
+}
+
+fn threads(options: &IngestOptions) -> Result<rayon::ThreadPool, IngestError> {
+    let jobs = options.jobs.map_or(0, NonZeroUsize::get);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(jobs)
+        .thread_name(|i| format!("ingest-{i}"))
+        .build()
+        .map_err(|error| IngestError::Threads { jobs, why: error.to_string() })
 }
 
 /// A tree whose blobs are in the store, and whose manifest isn't yet.
@@ -274,6 +274,17 @@ struct Tree {
 }
 
 impl Tree {
+    fn new(bytes: Vec<u8>, id: Hash, found: walk::Found) -> Tree {
+        Tree {
+            bytes,
+            id,
+            new_blobs: found.new_blobs,
+            new_bytes: found.new_bytes,
+            deduplicated: found.deduplicated,
+            skipped: found.skipped,
+        }
+    }
+
     fn ingested(self, manifest: &Manifest) -> Ingested {
         Ingested {
             manifest: self.id,
@@ -291,10 +302,8 @@ impl Tree {
 }
 
 /// Puts the entries, which came in any order, into a builder, directories first.
-fn build(
-    mut entries: Vec<walk::Item>,
-    links: &HashMap<LinkKey, Entry>,
-) -> Result<(Vec<u8>, Hash), BuildError> {
+fn build(found: &mut walk::Found) -> Result<(Vec<u8>, Hash), BuildError> {
+    let (mut entries, links) = (std::mem::take(&mut found.entries), &found.links);
     // A directory's number is given out after its parent's.
     entries.sort_unstable_by_key(|item| match item.what {
         walk::What::Directory { number, .. } => (0, number),

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{self, FileType, Stat};
 use rustix::io::Errno;
 
-use super::Reason;
+use super::{Outlet, Reason};
 use crate::content::{self, Cloned, CopyError, FromStart};
 use crate::error::StoreError;
 use crate::hash::Hash;
@@ -106,11 +106,18 @@ impl Store {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
             return Err(PutError::Source { what: "store", source });
         }
-        match try_store(self, file)? {
+        match try_store(&Target { store: self, outlet: None }, file)? {
             Some(stored) => Ok(PutFile { entry: stored.entry, new: stored.new }),
             None => Err(PutError::Changed),
         }
     }
+}
+
+/// Where contents go.
+pub(super) struct Target<'a> {
+    pub store: &'a Store,
+    /// Who stores what `store` lacks, where this process may only read it.
+    pub outlet: Option<&'a dyn Outlet>,
 }
 
 /// A stored file.
@@ -162,7 +169,7 @@ fn settle(stat: &Stat) {
 }
 
 /// None when the file changed meanwhile.
-pub(super) fn try_store(store: &Store, file: &File) -> Result<Option<Stored>, Failed> {
+pub(super) fn try_store(to: &Target<'_>, file: &File) -> Result<Option<Stored>, Failed> {
     let mut before = fs::fstat(file).map_err(Failed::io("look at"))?;
     if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
         return Err(Failed::changing());
@@ -173,7 +180,7 @@ pub(super) fn try_store(store: &Store, file: &File) -> Result<Option<Stored>, Fa
     }
     let size = u64::try_from(before.st_size).unwrap_or(0);
     let xattrs = user_xattrs(file).map_err(Failed::io("read the attributes of"))?;
-    let Some((blob, new)) = store_content(store, file, size, before.st_dev)? else {
+    let Some((blob, new)) = store_content(to, file, size, before.st_dev)? else {
         return Ok(None);
     };
     let after = fs::fstat(file).map_err(Failed::io("look at"))?;
@@ -189,21 +196,40 @@ pub(super) fn try_store(store: &Store, file: &File) -> Result<Option<Stored>, Fa
 
 /// The blob and whether it is new; None when the file isn't `size` bytes long any more.
 fn store_content(
-    store: &Store,
+    to: &Target<'_>,
     file: &File,
     size: u64,
     device: u64,
 ) -> Result<Option<(Hash, bool)>, Failed> {
+    let store = to.store;
+    if let Some(outlet) = to.outlet {
+        return if size <= IN_MEMORY {
+            store_small(file, size, |content, hash| {
+                let lacks = !store.has_blob(hash, size)?;
+                Ok(if lacks { outlet.blob(hash, size, &mut &*content)? } else { Some(false) })
+            })
+        } else {
+            hand_large(store, outlet, file, size)
+        };
+    }
     if size >= CLONE_FROM
         && store.may_clone(device)
         && let Some(result) = store_clone(store, file, size, device)?
     {
         return Ok(Some(result));
     }
-    if size <= IN_MEMORY { store_small(store, file, size) } else { store_large(store, file, size) }
+    if size > IN_MEMORY {
+        return store_large(store, file, size);
+    }
+    store_small(file, size, |content, hash| Ok(Some(store.put_hashed(content, hash)?)))
 }
 
-fn store_small(store: &Store, file: &File, size: u64) -> Result<Option<(Hash, bool)>, Failed> {
+/// `keep` stores a content and says whether it was new.
+fn store_small(
+    file: &File,
+    size: u64,
+    keep: impl FnOnce(&[u8], &Hash) -> Result<Option<bool>, StoreError>,
+) -> Result<Option<(Hash, bool)>, Failed> {
     thread_local!(static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
     BUFFER.with_borrow_mut(|buffer| {
         let len = usize::try_from(size).unwrap_or(0);
@@ -217,7 +243,7 @@ fn store_small(store: &Store, file: &File, size: u64) -> Result<Option<(Hash, bo
             return Ok(None);
         }
         let hash = Hash::of(&buffer[..len]);
-        Ok(Some((hash, store.put_hashed(&buffer[..len], &hash)?)))
+        Ok(keep(&buffer[..len], &hash)?.map(|new| (hash, new)))
     })
 }
 
@@ -234,6 +260,24 @@ fn store_large(store: &Store, file: &File, size: u64) -> Result<Option<(Hash, bo
         return Ok(None);
     }
     publish(draft, &hash, size).map(Some)
+}
+
+/// Reads a file twice if the store lacks it: its hash is said before its content.
+fn hand_large(
+    store: &Store,
+    outlet: &dyn Outlet,
+    file: &File,
+    size: u64,
+) -> Result<Option<(Hash, bool)>, Failed> {
+    let (hash, len) = content::hash_rest(&mut FromStart::new(file), size)
+        .map_err(|error| Failed::File("read", Reason::Io(error)))?;
+    if len != size {
+        return Ok(None);
+    }
+    if store.has_blob(&hash, size)? {
+        return Ok(Some((hash, false)));
+    }
+    Ok(outlet.blob(&hash, size, &mut FromStart::new(file))?.map(|new| (hash, new)))
 }
 
 /// None when the file system can't, or not for this file.

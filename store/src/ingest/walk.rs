@@ -19,11 +19,11 @@ use rustix::io::Errno;
 
 use super::exclude::Exclude;
 use super::file;
-use super::put::{self, Failed, Stored};
+use super::put::{self, Failed, Stored, Target};
 use super::{FileError, IngestError, Progress, Reason};
 use crate::error::StoreError;
 use crate::manifest::{Entry, LinkKey};
-use crate::store::{FileId, Store};
+use crate::store::FileId;
 
 /// Files that one task reads: enough to pay for its start, few enough to share a large directory.
 const BATCH: usize = 64;
@@ -80,7 +80,7 @@ struct Ahead {
 
 /// The state that all tasks share.
 pub(super) struct Walk<'a> {
-    pub store: &'a Store,
+    to: Target<'a>,
     store_id: FileId,
     top: PathBuf,
     root: Mutex<Option<OwnedFd>>,
@@ -103,7 +103,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl<'a> Walk<'a> {
     pub fn new(
-        store: &'a Store,
+        to: Target<'a>,
         top: &Path,
         exclude: Exclude,
         progress: &'a Progress,
@@ -113,8 +113,8 @@ impl<'a> Walk<'a> {
         let root = fs::openat(CWD, top, flags, Mode::empty())
             .map_err(|errno| IngestError::Source { path: top.to_owned(), source: errno.into() })?;
         Ok(Walk {
-            store,
-            store_id: store.file_id()?,
+            store_id: to.store.file_id()?,
+            to,
             top: top.to_owned(),
             root: Mutex::new(Some(root)),
             exclude,
@@ -327,7 +327,7 @@ impl<'a> Walk<'a> {
                 self.progress.add(0);
                 return Ok(What::Linked(key));
             }
-            let stored = file::store(self.store, &dir.fd, name)?;
+            let stored = file::store(&self.to, &dir.fd, name)?;
             self.count(&stored);
             if stored.id != key {
                 // The name was given to another file since, and others count on this one.
@@ -335,7 +335,7 @@ impl<'a> Walk<'a> {
             }
             return Ok(self.linked(key, stored.entry));
         }
-        let stored = file::store(self.store, &dir.fd, name)?;
+        let stored = file::store(&self.to, &dir.fd, name)?;
         self.count(&stored);
         if stored.nlink == 1 {
             return Ok(What::Leaf(stored.entry));

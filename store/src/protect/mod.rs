@@ -16,6 +16,7 @@ use rustix::fs::{
     ioctl_setflags,
 };
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::hash::Hash;
@@ -24,7 +25,8 @@ use crate::manifest::{Manifest, ManifestError, NodeId, NodeKind};
 use crate::store::Store;
 
 /// How a blob is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Protection {
     /// FS_IMMUTABLE_FL: it can't be written to, renamed or removed until the flag is cleared. Needs
     /// CAP_LINUX_IMMUTABLE.
@@ -35,7 +37,7 @@ pub enum Protection {
 }
 
 /// What was done to blobs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Protected {
     /// Blobs that were asked for.
     pub blobs: u64,

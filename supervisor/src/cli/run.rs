@@ -14,6 +14,7 @@ use crate::private::Private;
 use crate::read_only::ReadOnly;
 use crate::resolve::real_dirs::{Identity, RealDirs};
 use crate::twin::Twins;
+use crate::user_cache::UserCache;
 use crate::users::Users;
 use crate::walls::Walls;
 use crate::writable::end::{Ends, MountEnd};
@@ -241,7 +242,9 @@ pub fn furnish(ground: Ground, specs: &[MountSpec]) -> Result<Job, Complaint> {
     let lazy = lazy(store.as_ref(), &projection)?;
     let uppers = uppers(&projection).map_err(|e| os("an upper directory", e))?;
     let mounts = ends(store.as_ref(), specs)?;
-    let hidden = store.iter().flat_map(own_directories).collect();
+    let roots = store.iter().map(|view| Path::new(std::ffi::OsStr::from_bytes(&view.root)));
+    let roots = roots.chain(private.iter().map(Private::handed_from));
+    let hidden = roots.flat_map(own_directories).collect();
     let counters = Counters::new(projection.mounts().iter().map(|m| m.manifest().len()));
     let cookie = sys::process::random().map_err(|e| format!("getrandom: {e}"))?;
     Ok(Job {
@@ -439,6 +442,16 @@ fn ends(store: Option<&StoreView>, specs: &[MountSpec]) -> Result<Vec<MountEnd>,
     for (spec, mount) in specs.iter().zip(0u16..) {
         let Some(view) = store.filter(|_| spec.mode != Mode::ReadOnly) else { continue };
         let what = spec.end();
+        if matches!(what, OnExit::Commit(_)) && !view.store.is_writable() {
+            // Not when the job has done its work.
+            return Err(format!(
+                "mount at {}: nothing can be committed to the store {}, which this user may only \
+                 read; keep the changes with upper=DIR, or have the job write elsewhere and \
+                 `vrift ingest` that",
+                spec.at.display(),
+                view.store.root().display()
+            ));
+        }
         let expected = match &what {
             OnExit::Commit(name) => view.store.ref_target(name).map_err(|e| e.to_string())?,
             _ => None,
@@ -487,13 +500,20 @@ fn probe(path: &Path) -> RealKind {
 /// The job's own directories: in the store, where blobs can be cloned, if it can be written.
 fn private_tree(view: &StoreView) -> Result<(Private, Twins), Complaint> {
     let root = PathBuf::from(std::ffi::OsStr::from_bytes(&view.root));
+    // Where the store is somebody else's, it is the user's own cache that serves many jobs.
+    let cache = if view.store.is_writable() { None } else { UserCache::of(&root) };
     let mut bases = vec![root.join("jobs")];
+    bases.extend(cache.iter().map(UserCache::jobs));
     if let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR") {
         bases.push(PathBuf::from(dir).join("vrift"));
     }
     bases.push(std::env::temp_dir().join(format!("vrift-{}", nix::unistd::geteuid())));
     let private = Private::create(&bases)
         .map_err(|e| format!("no place for the job's own directories: {e}; make one writable"))?;
+    if let Some(cache) = cache.filter(|cache| private.root().starts_with(cache.root())) {
+        cache.sweep(&view.store);
+        return Ok((private.within(cache.root()), Twins::new(cache.exec())));
+    }
     let shared = root.join("exec");
     let made = shared.is_dir() || std::fs::DirBuilder::new().mode(0o755).create(&shared).is_ok();
     let writable = made && nix::unistd::access(&shared, nix::unistd::AccessFlags::W_OK).is_ok();
@@ -501,9 +521,9 @@ fn private_tree(view: &StoreView) -> Result<(Private, Twins), Complaint> {
     Ok((private, Twins::new(twins)))
 }
 
-/// The store's directories, to be known by whatever way a job comes upon them.
-fn own_directories(view: &StoreView) -> Vec<Identity> {
-    let root = Path::new(std::ffi::OsStr::from_bytes(&view.root));
+/// The directories of a store, or of what stands for one, to be known by whatever way a job comes
+/// upon them.
+fn own_directories(root: &Path) -> Vec<Identity> {
     let inside = Store::DIRECTORIES.map(|name| root.join(name));
     std::iter::once(root)
         .chain(inside.iter().map(PathBuf::as_path))
@@ -514,9 +534,10 @@ fn own_directories(view: &StoreView) -> Vec<Identity> {
 /// Takes care that what the job is handed descriptors of can't be changed through them.
 fn hand_out(view: &mut StoreView, private: &mut Private) -> std::io::Result<ReadOnly> {
     let root = PathBuf::from(std::ffi::OsStr::from_bytes(&view.root));
-    let roots: &[&Path] = match private.root().starts_with(&root) {
+    let own = private.handed_from();
+    let roots: &[&Path] = match own.starts_with(&root) {
         true => &[&root],
-        false => &[&root, private.root()],
+        false => &[&root, own],
     };
     let handed = ReadOnly::of(roots)?;
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_DIRECTORY;

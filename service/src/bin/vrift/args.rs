@@ -235,6 +235,14 @@ Examples:
     #[command(after_help = crate::protect::UNPROTECT_HELP)]
     Unprotect(crate::protect::Unprotect),
 
+    /// Let other users have done what they may, by a process of the store's owner
+    #[command(after_help = crate::daemon::HELP)]
+    Daemon {
+        /// What to do with it
+        #[command(subcommand)]
+        what: crate::daemon::What,
+    },
+
     /// Show how much is stored and what sharing saves
     #[command(after_help = "Example:
   vrift stats --json")]

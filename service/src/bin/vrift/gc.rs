@@ -8,6 +8,7 @@ use vrift_store::Store;
 use vrift_store::collect::{CollectOptions, Collected};
 
 use crate::Outcome;
+use crate::daemon::through;
 use crate::output::{Failure, Out, bytes, count, with_progress};
 
 /// What `vrift gc --help` says at its end.
@@ -51,7 +52,13 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub fn gc(store: &Store, args: &Gc, out: &mut Out) -> Result<Outcome, Failure> {
     let options = CollectOptions { grace: args.grace, dry_run: args.dry_run };
     let start = Instant::now();
-    let done = with_progress("gc", |progress| store.collect(&options, progress))?;
+    let done = with_progress("gc", |progress| {
+        if args.dry_run || store.is_writable() {
+            Ok(store.collect(&options, progress)?)
+        } else {
+            through::collect(store, args.grace, progress)
+        }
+    })?;
     let seconds = start.elapsed().as_secs_f64();
     if out.json {
         out.object(&json!({

@@ -5,12 +5,14 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Map, Value, json};
+use vrift_service::daemon::Request;
 use vrift_store::json::{hex, put_name};
 use vrift_store::manifest::ROOT;
 use vrift_store::text::Shown;
 use vrift_store::{Manifest, Node, NodeId, NodeKind, Store, StoreError};
 
 use crate::args::Ls;
+use crate::daemon::through;
 use crate::output::{Failure, Out, bytes, count};
 use crate::{Outcome, complain};
 
@@ -249,8 +251,12 @@ pub fn tag(store: &Store, from: &OsStr, new: &str, out: &mut Out) -> Result<Outc
     // Opened, so that a ref never names what isn't there.
     let manifest = store.manifest(&store.resolve(text)?)?;
     let hash = manifest.id();
-    // Open until then, so that no collection takes it.
-    store.set_ref(new, &hash)?;
+    if store.is_writable() {
+        // Open until then, so that no collection takes it.
+        store.set_ref(new, &hash)?;
+    } else {
+        through::simple(store, &Request::SetRef { name: new.to_owned(), manifest: hash })?;
+    }
     drop(manifest);
     if out.json {
         out.object(&json!({ "ref": new, "manifest": hash.to_string() }))?;
@@ -262,7 +268,11 @@ pub fn tag(store: &Store, from: &OsStr, new: &str, out: &mut Out) -> Result<Outc
 
 /// `vrift rm`
 pub fn rm(store: &Store, name: &str, out: &mut Out) -> Result<Outcome, Failure> {
-    store.remove_ref(name)?;
+    if store.is_writable() {
+        store.remove_ref(name)?;
+    } else {
+        through::simple(store, &Request::RemoveRef { name: name.to_owned() })?;
+    }
     if out.json {
         out.object(&json!({ "removed": name }))?;
     }

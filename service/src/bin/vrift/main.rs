@@ -2,6 +2,7 @@
 //! an exit status; the commands themselves stand beside it, the work is done by the library.
 
 mod args;
+mod daemon;
 mod fetch;
 mod gc;
 mod inspect;
@@ -86,6 +87,7 @@ fn run(cli: Cli, out: &mut Out) -> Result<Outcome, Failure> {
         Command::Gc(args) => gc::gc(&open()?, &args, out),
         Command::Protect(args) => protect::protect(&open()?, &args, out),
         Command::Unprotect(args) => protect::unprotect(&open()?, &args, out),
+        Command::Daemon { what } => daemon::daemon(open()?, &what, out),
         Command::Stats => inspect::stats(&open()?, out),
         Command::Completions { shell } => pages::completions(shell, out),
         Command::Man { dir } => pages::man(dir.as_deref(), out),

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::Value;
+use vrift_service::daemon::DaemonError;
+use vrift_service::daemon::unit::UnitError;
 use vrift_service::remote::{RemoteError, Transfer};
 use vrift_store::collect::CollectError;
 use vrift_store::diff::{Change, Style, write_changes};
@@ -48,7 +50,16 @@ macro_rules! message_from {
         }
     )*};
 }
-message_from!(StoreError, ManifestError, IngestError, ExportError, CollectError, RemoteError);
+message_from!(
+    StoreError,
+    ManifestError,
+    IngestError,
+    ExportError,
+    CollectError,
+    RemoteError,
+    DaemonError,
+    UnitError
+);
 
 /// Standard output.
 pub struct Out {

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 
 use clap::Args;
 use serde_json::json;
-use vrift_store::Store;
+use vrift_service::daemon::{Bytes, Client, Request};
 use vrift_store::protect::{Protected, Protection, blobs_below};
+use vrift_store::{Manifest, NodeId, Store, StoreError};
 
 use crate::Outcome;
+use crate::daemon::through;
 use crate::inspect::open_path;
 use crate::output::{Failure, Out, count};
 
@@ -53,23 +55,54 @@ pub struct Unprotect {
 
 /// Protects the blobs of a tree.
 pub fn protect(store: &Store, args: &Protect, out: &mut Out) -> Result<Outcome, Failure> {
-    let (manifest, top, _) = open_path(store, &args.tree)?;
+    let (manifest, top, path) = open_path(store, &args.tree)?;
     let how = if args.verity { Protection::Verity } else { Protection::Immutable };
-    let done = store.protect(&blobs_below(&manifest, top)?, how)?;
+    let done = here_or_through(
+        store,
+        || store.protect(&blobs_below(&manifest, top)?, how),
+        || Request::Protect { manifest: manifest.id(), path: Bytes(path.clone()), how },
+    )?;
     told("protected", &done, out)
 }
 
 /// Takes protection from the blobs of a tree, or from all.
 pub fn unprotect(store: &Store, args: &Unprotect, out: &mut Out) -> Result<Outcome, Failure> {
-    let blobs = match &args.tree {
-        Some(tree) => {
-            let (manifest, top, _) = open_path(store, tree)?;
-            blobs_below(&manifest, top)?
-        }
-        None => store.blobs()?,
-    };
-    let done = store.unprotect(&blobs)?;
+    let tree = args.tree.as_ref().map(|tree| open_path(store, tree)).transpose()?;
+    let done = here_or_through(
+        store,
+        || {
+            let blobs = match &tree {
+                Some((manifest, top, _)) => blobs_below(manifest, *top)?,
+                None => store.blobs()?,
+            };
+            store.unprotect(&blobs)
+        },
+        || {
+            let part = |(manifest, _, path): &(Manifest, NodeId, Vec<u8>)| {
+                (manifest.id(), Bytes(path.clone()))
+            };
+            Request::Unprotect { tree: tree.as_ref().map(part) }
+        },
+    )?;
     told("unprotected", &done, out)
+}
+
+/// By this process, where it may; else by the daemon, which may more if it was started so.
+fn here_or_through(
+    store: &Store,
+    here: impl FnOnce() -> Result<Protected, StoreError>,
+    request: impl FnOnce() -> Request,
+) -> Result<Protected, Failure> {
+    if !store.is_writable() {
+        return through::protected(Client::needed(store)?, &request());
+    }
+    match here() {
+        Err(error @ StoreError::MayNotProtect { .. }) => match Client::connect(store)? {
+            Some(client) => through::protected(client, &request()),
+            None => Err(error.into()),
+        },
+        done => Ok(done?),
+    }
 }
 
 fn told(what: &str, done: &Protected, out: &mut Out) -> Result<Outcome, Failure> {

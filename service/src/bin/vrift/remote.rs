@@ -12,11 +12,12 @@ use vrift_service::remote::{
     self, Options, Profile, Pulled, RefSpec, Remote, RemoteError, Transfer, pull_lazily,
 };
 use vrift_store::json::put_name;
-use vrift_store::text::shown;
+use vrift_store::text::{Shown, shown};
 use vrift_store::{Store, StoreError};
 
 use crate::Outcome;
 use crate::args::Asking;
+use crate::daemon::through;
 use crate::output::{Failure, Out, bytes, count, with_transfer};
 use crate::transfer::{check, conclude, damaged};
 
@@ -93,15 +94,19 @@ pub fn pull(
     out: &mut Out,
 ) -> Result<Outcome, Failure> {
     let specs = specs(refs)?;
+    if let Ok(store) = Store::open(root)
+        && !store.is_writable()
+    {
+        if profile.is_some() {
+            return Err(Failure::new(
+                "--profile is for who may write to the store; pull without it, or as its owner",
+            ));
+        }
+        return pull_through(&store, place, &specs, lazy, out);
+    }
     let profile = profile.map(Profile::read).transpose()?;
     let remote = Remote::open(place, asking.into())?;
-    // What is noted in the store has to mean the same from any directory.
-    let noted = if place.as_bytes().windows(3).any(|part| part == b"://") {
-        place.to_owned()
-    } else {
-        let failed = StoreError::io("find", Path::new(place));
-        std::fs::canonicalize(place).map_err(failed)?.into_os_string()
-    };
+    let noted = noted(place)?;
     let (transfer, runtime) = (Arc::new(Transfer::default()), runtime()?);
     for spec in &specs {
         let start = Instant::now();
@@ -115,17 +120,46 @@ pub fn pull(
                 }
             })
         })?;
-        pulled(&done, &remote, start.elapsed().as_secs_f64(), out)?;
+        pulled(&done, remote.url(), start.elapsed().as_secs_f64(), out)?;
     }
     Ok(Outcome::Fine)
 }
 
-fn pulled(done: &Pulled, remote: &Remote, seconds: f64, out: &mut Out) -> Result<(), Failure> {
+/// What is noted in the store has to mean the same from any directory.
+fn noted(place: &OsStr) -> Result<OsString, Failure> {
+    if place.as_bytes().windows(3).any(|part| part == b"://") {
+        return Ok(place.to_owned());
+    }
+    let failed = StoreError::io("find", Path::new(place));
+    Ok(std::fs::canonicalize(place).map_err(failed)?.into_os_string())
+}
+
+/// Where this user may only read the store, its daemon asks the remote.
+fn pull_through(
+    store: &Store,
+    place: &OsStr,
+    specs: &[RefSpec],
+    lazy: bool,
+    out: &mut Out,
+) -> Result<Outcome, Failure> {
+    let (noted, transfer) = (noted(place)?, Transfer::default());
+    let url = Shown(noted.as_bytes()).to_string();
+    for spec in specs {
+        let start = Instant::now();
+        let done = with_transfer("pull", &transfer, || {
+            through::pull(store, &noted, spec, lazy, &transfer)
+        })?;
+        pulled(&done, &url, start.elapsed().as_secs_f64(), out)?;
+    }
+    Ok(Outcome::Fine)
+}
+
+fn pulled(done: &Pulled, url: &str, seconds: f64, out: &mut Out) -> Result<(), Failure> {
     if out.json {
         return out.object(&json!({
             "ref": done.name,
             "manifest": done.manifest.to_string(),
-            "remote": remote.url(),
+            "remote": url,
             "blobs": done.blobs,
             "new_blobs": done.new_blobs,
             "new_bytes": done.new_bytes,
@@ -135,7 +169,7 @@ fn pulled(done: &Pulled, remote: &Remote, seconds: f64, out: &mut Out) -> Result
     }
     let absent = match done.absent_blobs {
         0 => String::new(),
-        n => format!(", {n} left at {}", remote.url()),
+        n => format!(", {n} left at {url}"),
     };
     out.text(format_args!(
         "{}, {} fetched, {}{absent}; {seconds:.2} s\n{} -> {}\n",

@@ -11,10 +11,11 @@ use vrift_store::ingest::{FileError, Reason};
 use vrift_store::json::put_name;
 use vrift_store::text::shown;
 use vrift_store::{
-    Damage, IngestError, IngestOptions, Ingested, LinkMode, Store, Verified, check_ref_name,
+    Damage, Hash, IngestError, IngestOptions, Ingested, LinkMode, Store, Verified, check_ref_name,
 };
 
 use crate::args::Ingest;
+use crate::daemon::through;
 use crate::inspect::open_tree;
 use crate::output::{Failure, Out, bytes, count, with_progress};
 use crate::{Outcome, complain};
@@ -35,7 +36,11 @@ pub fn ingest(root: &Path, args: &Ingest, out: &mut Out) -> Result<Outcome, Fail
         IngestOptions { exclude: args.exclude.clone(), jobs: args.jobs, no_sync: args.no_sync };
     let start = Instant::now();
     let result = with_progress("ingest", |progress| {
-        store.ingest_as(Some(&args.name), &args.dir, &options, progress)
+        if store.is_writable() {
+            store.ingest_as(Some(&args.name), &args.dir, &options, progress)
+        } else {
+            through::ingest(&store, &args.name, &args.dir, &options, progress)
+        }
     });
     let done = match result {
         Ok(done) => done,
@@ -163,6 +168,13 @@ pub fn verify(
     quarantine: bool,
     out: &mut Out,
 ) -> Result<Outcome, Failure> {
+    if quarantine && !store.is_writable() {
+        let report = through::quarantine(store, wanted(store, tree)?.as_ref())?;
+        for damage in &report.damage {
+            damaged(damage, out)?;
+        }
+        return conclude(&report, 0, report.damage.len(), out);
+    }
     let mut report = check(store, tree)?;
     let moving = if quarantine { store.quarantine(&mut report) } else { Ok(()) };
     for damage in &report.damage {
@@ -173,15 +185,16 @@ pub fn verify(
     Ok(outcome)
 }
 
+/// The tree that is meant, if not all are.
+fn wanted(store: &Store, tree: Option<&OsStr>) -> Result<Option<Hash>, Failure> {
+    let Some(tree) = tree else { return Ok(None) };
+    let spec = tree.to_str().ok_or_else(|| crate::inspect::unknown(store, tree))?;
+    Ok(Some(store.resolve(spec)?))
+}
+
 /// Reads a tree, or everything.
 pub fn check(store: &Store, tree: Option<&OsStr>) -> Result<Verified, Failure> {
-    let hash = match tree {
-        Some(tree) => {
-            let spec = tree.to_str().ok_or_else(|| crate::inspect::unknown(store, tree))?;
-            Some(store.resolve(spec)?)
-        }
-        None => None,
-    };
+    let hash = wanted(store, tree)?;
     let report = with_progress("verify", |progress| match &hash {
         Some(hash) => store.verify_manifest(hash, progress),
         None => store.verify(progress),
