@@ -89,8 +89,11 @@ pub fn remove(root: &Path) {
 
 /// Is no job behind this finished tree?
 fn is_free(tree: &Path) -> bool {
-    let lease = fs::File::open(tree.join("lease"));
-    lease.is_ok_and(|lease| Flock::lock(lease, FlockArg::LockExclusiveNonblock).is_ok())
+    match fs::File::open(tree.join("lease")) {
+        Ok(lease) => Flock::lock(lease, FlockArg::LockExclusiveNonblock).is_ok(),
+        // A finished tree has one until it is removed; who began to may have been killed.
+        Err(e) => e.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 /// Removes what is called so and has been left.
@@ -149,8 +152,10 @@ mod tests {
         fs::create_dir(&dead).expect("a directory");
         fs::write(dead.join("lease"), "").expect("a lease");
         fs::create_dir(base.path().join("new-dead")).expect("a directory");
+        // Its job was killed while it removed the tree.
+        fs::create_dir_all(base.path().join("job-half/d/0-1")).expect("a directory");
         let living = Private::create(&[base.path().to_owned()]).expect("a tree");
-        assert!(!dead.exists());
+        assert!(!dead.exists() && !base.path().join("job-half").exists());
         assert!(!base.path().join("new-dead").exists(), "nobody is making it");
         let other = Private::create(&[base.path().to_owned()]).expect("a tree");
         assert!(living.root().exists() && other.root().exists());
