@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use rustix::io::Errno;
 
 use crate::hash::Hash;
+use crate::platform;
 
 /// One read of a large file.
 const BUFFER: usize = 1 << 20;
@@ -149,11 +150,11 @@ pub(crate) enum Cloned {
     Never,
 }
 
-/// Makes `to` share the extents of `from` (FICLONE).
+/// Makes `to` share the extents of `from`.
 pub(crate) fn clone(from: &File, to: &File) -> io::Result<Cloned> {
-    match rustix::fs::ioctl_ficlone(to, from) {
+    match platform::share_extents(from, to) {
         Ok(()) => Ok(Cloned::Done),
-        Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS) => Ok(Cloned::Never),
+        Err(Errno::XDEV | platform::UNSUPPORTED | Errno::NOTTY | Errno::NOSYS) => Ok(Cloned::Never),
         Err(Errno::INVAL | Errno::PERM | Errno::TXTBSY | Errno::ISDIR | Errno::BADF) => {
             Ok(Cloned::NotThis)
         }

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use crate::error::StoreError;
 use crate::hash::Hash;
 use crate::manifest::{self, Manifest};
+use crate::platform;
 use crate::store::{Store, blob_name};
 
 /// While it lives nothing is removed from the store.
@@ -130,7 +131,7 @@ impl Store {
 pub(crate) fn keep(file: &std::fs::File) -> Result<bool, Errno> {
     match lock(file, FlockOperation::LockShared) {
         // No collection gets it here either, and without it none removes a manifest.
-        Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+        Ok(()) | Err(Errno::NOLCK | platform::UNSUPPORTED | Errno::NOSYS) => {}
         Err(errno) => return Err(errno),
     }
     Ok(fs::fstat(file)?.st_nlink > 0)

@@ -18,6 +18,7 @@ pub mod ingest;
 pub mod json;
 pub mod manifest;
 mod origin;
+mod platform;
 pub mod protect;
 mod publish;
 mod quarantine;

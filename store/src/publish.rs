@@ -7,14 +7,15 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use rustix::fs::{self, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::StoreError;
+use crate::platform;
 use crate::store::Store;
 
 /// Was the name free?
@@ -38,11 +39,10 @@ impl<'s> Draft<'s> {
     /// A draft without a name, if the file system can.
     pub fn new(store: &'s Store) -> Result<Draft<'s>, StoreError> {
         while store.tmpfile.load(Ordering::Relaxed) {
-            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            match fs::openat(store.root_fd(), "tmp", flags, Mode::from_raw_mode(0o600)) {
+            match platform::unnamed(store.root_fd(), Mode::from_raw_mode(0o600)) {
                 Ok(fd) => return Ok(Draft { store, file: fd.into(), name: None }),
                 // EISDIR: a kernel that doesn't know the flag sees a directory opened for writing.
-                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
+                Err(platform::UNSUPPORTED | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
                     store.tmpfile.store(false, Ordering::Relaxed);
                 }
                 Err(Errno::NOENT) => store.make_dir("tmp")?,
@@ -71,7 +71,7 @@ impl<'s> Draft<'s> {
             };
             match fs::flock(&fd, FlockOperation::LockExclusive) {
                 // Without locks no sweep can lock it either, so it is left alone.
-                Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Ok(()) | Err(Errno::NOLCK | platform::UNSUPPORTED | Errno::NOSYS) => {}
                 Err(errno) => return Err(failed("lock")(errno)),
             }
             // A sweep may have come between the two calls.
@@ -144,22 +144,20 @@ impl<'s> Draft<'s> {
         let root = self.store.root_fd();
         let result = match &self.name {
             Some(from) => fs::linkat(root, from, root, name, AtFlags::empty()),
-            None => {
-                let from = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-                fs::linkat(CWD, from, root, name, AtFlags::SYMLINK_FOLLOW)
-            }
+            None => platform::name_unnamed(&self.file, root, name),
         };
         match (result, &self.name) {
             (Ok(()), _) => Ok(Published::New),
             (Err(Errno::EXIST), _) => Ok(Published::Existed),
             // A file system without hard links.
-            (Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK), Some(from)) => {
-                match fs::renameat_with(root, from, root, name, RenameFlags::NOREPLACE) {
-                    Ok(()) => Ok(Published::New),
-                    Err(Errno::EXIST) => Ok(Published::Existed),
-                    Err(errno) => Err(errno),
-                }
-            }
+            (
+                Err(Errno::PERM | platform::UNSUPPORTED | Errno::NOSYS | Errno::MLINK),
+                Some(from),
+            ) => match fs::renameat_with(root, from, root, name, RenameFlags::NOREPLACE) {
+                Ok(()) => Ok(Published::New),
+                Err(Errno::EXIST) => Ok(Published::Existed),
+                Err(errno) => Err(errno),
+            },
             (Err(errno), _) => Err(errno),
         }
     }

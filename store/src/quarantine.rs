@@ -6,11 +6,12 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use rustix::fs::{self, AtFlags, IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{self, AtFlags};
 use rustix::io::Errno;
 
 use crate::error::StoreError;
 use crate::hash::Hash;
+use crate::platform;
 use crate::store::{Store, blob_name};
 use crate::verify::Verified;
 
@@ -70,9 +71,7 @@ impl Store {
             let mut result = fs::renameat(self.root_fd(), &name, self.root_fd(), &to);
             // Protected, which it isn't worth any more.
             if result == Err(Errno::PERM)
-                && let Ok(flags) = ioctl_getflags(&file)
-                && flags.contains(IFlags::IMMUTABLE)
-                && ioctl_setflags(&file, flags - IFlags::IMMUTABLE).is_ok()
+                && platform::set_immutable(&file, false).is_ok_and(|was_set| was_set)
             {
                 result = fs::renameat(self.root_fd(), &name, self.root_fd(), &to);
             }

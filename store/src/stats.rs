@@ -1,8 +1,9 @@
 //! How much there is, and what sharing content saves.
 
-use rustix::fs::{self, AtFlags, FileType, StatxAttributes, StatxFlags};
+use rustix::fs::FileType;
 
 use crate::error::StoreError;
+use crate::platform;
 use crate::store::Store;
 
 /// Sizes of a store. Bytes, unless it says otherwise.
@@ -45,15 +46,11 @@ impl Store {
             let fd = self.open_dir(&path)?;
             for (name, _) in self.list(&path)? {
                 // Gone meanwhile, or not ours to look at: not counted.
-                let wanted = StatxFlags::SIZE | StatxFlags::BLOCKS;
-                let Ok(stat) = fs::statx(&fd, &name[..], AtFlags::SYMLINK_NOFOLLOW, wanted) else {
-                    continue;
-                };
-                let protected = stat.stx_attributes.contains(StatxAttributes::IMMUTABLE);
-                stats.protected_blobs += u64::from(protected);
+                let Ok(blob) = platform::look(&fd, &name) else { continue };
+                stats.protected_blobs += u64::from(blob.immutable);
                 stats.blobs += 1;
-                stats.blob_bytes += stat.stx_size;
-                stats.blob_disk_bytes += stat.stx_blocks * 512;
+                stats.blob_bytes += blob.size;
+                stats.blob_disk_bytes += blob.disk;
             }
         }
         stats.quarantined_blobs = self.list("quarantine")?.len() as u64;

@@ -19,6 +19,7 @@ use crate::error::StoreError;
 use crate::hash::Hash;
 use crate::hold;
 use crate::manifest::Manifest;
+use crate::platform;
 use crate::publish::{Draft, Published};
 
 /// What the `format` file says.
@@ -266,7 +267,8 @@ impl Store {
     /// # Errors
     /// The disk failed.
     pub fn sync(&self) -> Result<(), StoreError> {
-        fs::syncfs(&self.root).map_err(StoreError::io("write to the disk", &self.path))
+        platform::sync_file_system(self.root.as_fd())
+            .map_err(StoreError::io("write to the disk", &self.path))
     }
 
     pub(crate) fn sync_dir(&self, name: &str) -> Result<(), StoreError> {
@@ -281,7 +283,7 @@ impl Store {
     pub(crate) fn file_id(&self) -> Result<FileId, StoreError> {
         let stat =
             fs::fstat(&self.root).map_err(StoreError::io("look at the store", &self.path))?;
-        Ok((stat.st_dev, stat.st_ino))
+        Ok(platform::id_of(&stat))
     }
 
     /// May files of this device share extents with the store, as far as is known?

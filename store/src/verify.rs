@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::hash::Hash;
 use crate::ingest::Progress;
 use crate::manifest::{Manifest, ManifestError, NodeKind};
-use crate::protect;
+use crate::platform;
 use crate::quarantine::Suspect;
 use crate::store::{Store, blob_name, manifest_name};
 
@@ -215,7 +215,7 @@ impl Store {
         if meta.mode() & 0o7777 != 0o444 {
             findings.add(&name, format!("has mode {:04o} instead of 0444", meta.mode() & 0o7777));
         }
-        if protect::is_immutable(&file) {
+        if platform::is_immutable(&file) {
             findings.protected.fetch_add(1, Ordering::Relaxed);
         }
         let suspect = || lock(&findings.suspects).push(Suspect::new(hash, &meta));

@@ -12,6 +12,7 @@ use vrift_store::{Hash, ManifestError, PutError, StoreError};
 
 use super::Overlay;
 use super::meta::Xattr;
+use super::platform::nanos;
 use super::state::{Body, Known, ROOT, Slot, State, Update};
 use crate::kind::Kind;
 
@@ -60,8 +61,8 @@ pub(super) type StoredFiles = HashMap<u32, (Stamp, Entry)>;
 fn stamp(stat: &Stat) -> Stamp {
     Stamp {
         size: stat.st_size,
-        mtime: (stat.st_mtime, stat.st_mtime_nsec),
-        ctime: (stat.st_ctime, stat.st_ctime_nsec),
+        mtime: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
+        ctime: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
     }
 }
 

@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::PoisonError;
 
 use rustix::fs::{
-    Mode, OFlags, SeekFrom, Timespec, Timestamps, XattrFlags, copy_file_range, fchmod, fsetxattr,
-    ftruncate, futimens, ioctl_ficlone, seek,
+    Mode, OFlags, SeekFrom, Timespec, Timestamps, XattrFlags, fchmod, fsetxattr, ftruncate,
+    futimens, seek,
 };
 use vrift_policy::Errno;
 
 use super::state::{Body, Update};
-use super::{Overlay, damaged, errno, io_errno};
+use super::{Overlay, damaged, errno, io_errno, platform};
 use crate::kind::Kind;
 
 /// What a copy of a file is for.
@@ -95,7 +95,7 @@ impl Overlay {
         for (name, value) in found.xattrs() {
             fsetxattr(file, name, value, XattrFlags::empty()).map_err(errno)?;
         }
-        fchmod(file, Mode::from_raw_mode(found.mode)).map_err(errno)?;
+        fchmod(file, platform::mode(found.mode)).map_err(errno)?;
         let time = Timespec { tv_sec: found.mtime_sec, tv_nsec: i64::from(found.mtime_nsec) };
         futimens(file, &Timestamps { last_access: time, last_modification: time }).map_err(errno)
     }
@@ -128,7 +128,7 @@ impl Drop for Turn<'_> {
 
 /// Makes `to` have the content of `from`: shared blocks, else a copy that keeps holes.
 fn fill(from: &File, to: &OwnedFd, size: u64, what: For, most: u64) -> io::Result<bool> {
-    if ioctl_ficlone(to, from).is_ok() {
+    if platform::share_extents(from, to) {
         return Ok(true);
     }
     if what == For::Reading && size > most {
@@ -154,7 +154,7 @@ fn copy_range(from: &File, to: &OwnedFd, start: u64, end: u64) -> io::Result<()>
     let (mut read, mut written) = (start, start);
     while read < end {
         let left = usize::try_from(end - read).unwrap_or(usize::MAX);
-        match copy_file_range(from, Some(&mut read), to, Some(&mut written), left) {
+        match platform::copy_some(from, &mut read, to, &mut written, left) {
             Ok(0) => break,
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => {}

@@ -1,7 +1,7 @@
 //! The attributes of what has no inode of its own in the upper directory: directories and
 //! symbolic links.
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::clock_gettime;
 use vrift_store::Node;
 
 /// Seconds since 1970, and nanoseconds.
@@ -67,7 +67,7 @@ impl Meta {
 /// theirs from the same clock, so that nothing seems to be made before what it was made from.
 #[must_use]
 pub fn now() -> Time {
-    let now = clock_gettime(ClockId::RealtimeCoarse);
+    let now = clock_gettime(super::platform::CLOCK);
     (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 

@@ -11,9 +11,10 @@
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, linkat, mkdirat, mknodat, openat, symlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, openat, symlinkat};
 use vrift_policy::Errno;
 
+use super::platform::{PATH, make_file};
 use super::state::{Body, ROOT, State};
 use super::upper::{Upper, name as file_name};
 use super::{damaged, errno};
@@ -22,7 +23,7 @@ use crate::kind::Kind;
 /// The most of a path that is given to one call.
 const PIECE: usize = 2048;
 /// To do something at a directory, unseen by who watches it.
-const AT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
+const AT: OFlags = PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
 
 /// How much of a directory is in the mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,5 +228,5 @@ fn is_unchanged(state: &State, node: u32) -> bool {
 fn stand_in(upper: &Upper, node: u32) -> Result<(), Errno> {
     let mode = Mode::RUSR | Mode::WUSR;
     let name = file_name(node);
-    mknodat(upper.files(), name.as_str(), FileType::RegularFile, mode, 0).map_err(errno)
+    make_file(upper.files(), name.as_str(), mode).map_err(errno)
 }

@@ -10,6 +10,7 @@ mod copy_up;
 mod meta;
 mod mirror;
 mod names;
+mod platform;
 mod read;
 mod record;
 mod state;

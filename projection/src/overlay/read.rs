@@ -3,8 +3,8 @@
 use rustix::fs::Stat;
 use vrift_store::{Hash, ManifestError, NodeKind};
 
-use super::Overlay;
 use super::state::{Body, Slot, State};
+use super::{Overlay, platform};
 use crate::identity;
 use crate::kind::Kind;
 use crate::layout::Mount;
@@ -146,7 +146,7 @@ impl Overlay {
             dev: mount.dev,
             ino: state.inode(node)?,
             kind: state.kind(node)?,
-            mode: stat.st_mode & 0o7777,
+            mode: platform::mode_of(stat),
             nlink: state.link_count(node)?,
             size: stat.st_size.unsigned_abs(),
             blocks: stat.st_blocks.unsigned_abs(),
@@ -156,7 +156,7 @@ impl Overlay {
             atime: (stat.st_atime, u32::try_from(stat.st_atime_nsec).unwrap_or(0)),
             ctime: (stat.st_ctime, u32::try_from(stat.st_ctime_nsec).unwrap_or(0)),
             owner: Some((stat.st_uid, stat.st_gid)),
-            rdev: stat.st_rdev,
+            rdev: platform::rdev(stat),
         })
     }
 

@@ -22,6 +22,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, statat, unlinkat};
 use vrift_store::{Hash, uppers};
 
+use super::platform::PATH;
 use super::record;
 use super::state::Update;
 
@@ -317,7 +318,7 @@ impl Upper {
     /// # Errors
     /// The file system said no.
     pub fn sync(&self) -> io::Result<()> {
-        rustix::fs::syncfs(&self.files).map_err(io::Error::from)
+        super::platform::sync_file_system(&self.files)
     }
 
     /// Opens a node's file.
@@ -376,7 +377,7 @@ impl Upper {
             Err(e) if e != rustix::io::Errno::EXIST => return Err(e),
             _ => {}
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::open(&path, flags, Mode::empty())
     }
 

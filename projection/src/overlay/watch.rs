@@ -14,6 +14,7 @@ use vrift_policy::Errno;
 use super::meta::Meta;
 use super::mirror::{self, Mirror};
 use super::names::{Flags, Name};
+use super::platform::PATH;
 use super::state::{Body, ROOT, State};
 use super::upper::name as file_name;
 use super::{Overlay, damaged, errno};
@@ -83,10 +84,10 @@ impl Overlay {
         self.watching.store(true, Release);
         if state.kind(node).map_err(damaged)? == Kind::Directory {
             mirror.fill(&state, &self.upper, node)?;
-            return mirror.open(&state, node, OFlags::PATH | OFlags::DIRECTORY).map(Some);
+            return mirror.open(&state, node, PATH | OFlags::DIRECTORY).map(Some);
         }
         let (dir, name) = mirror.hold(&state, &self.upper, node)?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(dir, &*name, flags, Mode::empty()).map(Some).map_err(errno)
     }
 
@@ -205,7 +206,7 @@ impl Overlay {
         let Some(at) = names.iter().position(|(dir, _)| whole(*dir)) else { return Ok(None) };
         let (dir, name) = names.swap_remove(at);
         self.must_be_short(state, dir, &name)?;
-        let above = self.entered(state, dir, OFlags::PATH | OFlags::DIRECTORY)?;
+        let above = self.entered(state, dir, PATH | OFlags::DIRECTORY)?;
         let there = statat(&above, &*name, NOFOLLOW).map_err(errno)?;
         let own = self.upper.stat(node).map_err(errno)?;
         // Never another file, whatever went wrong.

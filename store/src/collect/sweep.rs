@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
-use rustix::fs::{self, AtFlags, FileType, StatxAttributes, StatxFlags};
+use rustix::fs::{self, AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::mark::{Group, Marks};
@@ -14,6 +14,7 @@ use crate::error::StoreError;
 use crate::hash::Hash;
 use crate::hold;
 use crate::ingest::Progress;
+use crate::platform;
 use crate::store::{Store, manifest_name};
 
 /// So many blobs are removed before others get their turn: some tens of milliseconds.
@@ -140,19 +141,18 @@ impl Sweep<'_> {
                 &self.dir.insert((hash.as_bytes()[0], opened)).1
             }
         };
-        let wanted = StatxFlags::TYPE | StatxFlags::MTIME | StatxFlags::SIZE;
-        let stat = match fs::statx(dir, name.as_str(), AtFlags::SYMLINK_NOFOLLOW, wanted) {
+        let blob = match platform::look(dir, name.as_str().as_bytes()) {
             Err(Errno::NOENT) => return Ok(true),
-            stat => stat.map_err(StoreError::io("look at", path()))?,
+            blob => blob.map_err(StoreError::io("look at", path()))?,
         };
-        if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::RegularFile {
+        if FileType::from_raw_mode(blob.mode) != FileType::RegularFile {
             return Ok(false);
         }
-        if stat.stx_attributes.contains(StatxAttributes::IMMUTABLE) {
+        if blob.immutable {
             self.done.protected_blobs += 1;
             return Ok(false);
         }
-        let changed = time(stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec);
+        let changed = time(blob.mtime.0, blob.mtime.1);
         if !is_old(changed, self.now, self.options.grace) {
             self.done.young_blobs += 1;
             return Ok(false);
@@ -162,8 +162,8 @@ impl Sweep<'_> {
                 .map_err(StoreError::io("remove", path()))?;
         }
         self.done.blobs += 1;
-        self.done.bytes += stat.stx_size;
-        self.progress.add(stat.stx_size);
+        self.done.bytes += blob.size;
+        self.progress.add(blob.size);
         Ok(true)
     }
 }

@@ -18,6 +18,7 @@ use crate::error::StoreError;
 use crate::hash::Hash;
 use crate::ingest::Progress;
 use crate::manifest::{Manifest, Node, NodeId, NodeKind, ROOT};
+use crate::platform;
 use crate::store::Store;
 
 /// Files that one task writes.
@@ -185,7 +186,7 @@ impl<'a> Job<'a> {
         let file = File::from(fd);
         self.content(&hash, &node, &file)?;
         self.xattrs(&file, &node)?;
-        fs::fchmod(&file, Mode::from_raw_mode(node.mode)).map_err(io("set the mode of"))?;
+        fs::fchmod(&file, platform::mode(node.mode)).map_err(io("set the mode of"))?;
         fs::futimens(&file, &times(&node)).map_err(io("set the time of"))?;
         self.progress.add(node.size);
         Ok(())
@@ -252,7 +253,7 @@ impl<'a> Job<'a> {
 
     fn finish_dir(&self, dir: &OwnedFd, node: &Node<'_>) -> Result<(), ExportError> {
         self.xattrs(dir, node)?;
-        fs::fchmod(dir, Mode::from_raw_mode(node.mode))
+        fs::fchmod(dir, platform::mode(node.mode))
             .map_err(failed("set the mode of", self.path(node.id)))?;
         fs::futimens(dir, &times(node)).map_err(failed("set the time of", self.path(node.id)))
     }

@@ -9,6 +9,7 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::put::{self, Failed, Stored};
+use crate::platform;
 use crate::store::Store;
 
 /// How often a changing file is read before it is given up.
@@ -23,7 +24,7 @@ pub(super) fn open_entry(dir: impl AsFd, name: &CStr, extra: OFlags) -> Result<O
         | OFlags::NOCTTY
         | extra;
     // Only a file's owner may ask for its access time to stay.
-    match fs::openat(&dir, name, flags | OFlags::NOATIME, Mode::empty()) {
+    match fs::openat(&dir, name, flags | platform::KEEP_ACCESS_TIME, Mode::empty()) {
         Err(Errno::PERM) => fs::openat(&dir, name, flags, Mode::empty()),
         result => result,
     }

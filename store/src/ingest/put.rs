@@ -15,6 +15,7 @@ use crate::content::{self, Cloned, CopyError, FromStart};
 use crate::error::StoreError;
 use crate::hash::Hash;
 use crate::manifest::{Entry, LinkKey};
+use crate::platform;
 use crate::publish::{Draft, Published};
 use crate::store::{Store, blob_name};
 
@@ -173,18 +174,19 @@ pub(super) fn try_store(store: &Store, file: &File) -> Result<Option<Stored>, Fa
     }
     let size = u64::try_from(before.st_size).unwrap_or(0);
     let xattrs = user_xattrs(file).map_err(Failed::io("read the attributes of"))?;
-    let Some((blob, new)) = store_content(store, file, size, before.st_dev)? else {
+    let Some((blob, new)) = store_content(store, file, size, platform::device_of(&before))? else {
         return Ok(None);
     };
     let after = fs::fstat(file).map_err(Failed::io("look at"))?;
     if !unchanged(&before, &after) {
         return Ok(None);
     }
-    let mut entry = Entry::file(before.st_mode & 0o7777, mtime(&before), size, blob);
+    let mut entry = Entry::file(platform::mode_of(&before), mtime(&before), size, blob);
     entry.xattrs = xattrs;
     #[allow(clippy::useless_conversion, reason = "the type differs between architectures")]
     let nlink = u64::from(before.st_nlink);
-    Ok(Some(Stored { entry, id: LinkKey::new(before.st_dev, before.st_ino), nlink, new }))
+    let id = LinkKey::new(platform::device_of(&before), before.st_ino);
+    Ok(Some(Stored { entry, id, nlink, new }))
 }
 
 /// The blob and whether it is new; None when the file isn't `size` bytes long any more.
@@ -281,7 +283,7 @@ pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 pub fn user_xattrs(file: impl AsFd) -> io::Result<Xattrs> {
     let names = match list_xattrs(&file) {
         // A file system without attributes.
-        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        Err(platform::UNSUPPORTED) => return Ok(Vec::new()),
         names => names?,
     };
     let mut found = Vec::new();
@@ -297,7 +299,7 @@ pub fn user_xattrs(file: impl AsFd) -> io::Result<Xattrs> {
                 // 64 KiB is the most the kernel has.
                 Err(Errno::RANGE) if value.len() < 65536 => value.resize(65536, 0),
                 // Removed meanwhile; the file's ctime tells.
-                Err(Errno::NODATA) => break,
+                Err(platform::NO_XATTR) => break,
                 Err(errno) => return Err(errno.into()),
             }
         }

@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CString, OsStr};
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::Scope;
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, SeekFrom};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::exclude::Exclude;
@@ -23,6 +22,7 @@ use super::put::{self, Failed, Stored};
 use super::{FileError, IngestError, Progress, Reason};
 use crate::error::StoreError;
 use crate::manifest::{Entry, LinkKey};
+use crate::platform;
 use crate::store::{FileId, Store};
 
 /// Files that one task reads: enough to pay for its start, few enough to share a large directory.
@@ -215,23 +215,13 @@ impl<'a> Walk<'a> {
     fn list(&self, dir: &Dir) -> Result<Option<(Entry, Listing)>, Failed> {
         for _ in 0..TRIES {
             let before = fs::fstat(&dir.fd).map_err(Failed::io("look at"))?;
-            if (before.st_dev, before.st_ino) == self.store_id {
+            if platform::id_of(&before) == self.store_id {
                 return Ok(None);
             }
-            let mut entry = Entry::directory(before.st_mode & 0o7777, put::mtime(&before));
+            let mut entry = Entry::directory(platform::mode_of(&before), put::mtime(&before));
             entry.xattrs =
                 put::user_xattrs(&dir.fd).map_err(Failed::io("read the attributes of"))?;
-            let mut entries = Vec::new();
-            fs::seek(&dir.fd, SeekFrom::Start(0)).map_err(Failed::io("list"))?;
-            // On the descriptor itself: a second one would be opened without O_NOATIME.
-            let mut buffer = [MaybeUninit::uninit(); 32 << 10];
-            let mut listing = fs::RawDir::new(&dir.fd, &mut buffer);
-            while let Some(entry) = listing.next() {
-                let entry = entry.map_err(Failed::io("list"))?;
-                if entry.file_name() != c"." && entry.file_name() != c".." {
-                    entries.push((entry.file_name().to_owned(), entry.file_type()));
-                }
-            }
+            let entries = platform::entries(&dir.fd).map_err(Failed::io("list"))?;
             let after = fs::fstat(&dir.fd).map_err(Failed::io("look at"))?;
             if put::unchanged(&before, &after) {
                 return Ok(Some((entry, entries)));
@@ -322,7 +312,7 @@ impl<'a> Walk<'a> {
             && stat.st_nlink > 1
             && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         {
-            let key = LinkKey::new(stat.st_dev, stat.st_ino);
+            let key = LinkKey::new(platform::device_of(&stat), stat.st_ino);
             if !lock(&self.claimed).insert(key) {
                 self.progress.add(0);
                 return Ok(What::Linked(key));
@@ -364,20 +354,14 @@ impl<'a> Walk<'a> {
     }
 
     fn symlink(&self, dir: &Dir, name: &CString) -> Result<What, Failed> {
-        // Through one descriptor, so that time and target are those of one link.
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::openat(&dir.fd, name, flags, Mode::empty()).map_err(Failed::io("open"))?;
-        let stat = fs::fstat(&fd).map_err(Failed::io("look at"))?;
-        let target = match fs::readlinkat(&fd, c"", Vec::new()) {
-            Err(Errno::NOENT | Errno::INVAL) => {
-                return Err(Failed::File("read", Reason::Changing));
-            }
-            target => target.map_err(Failed::io("read the target of"))?,
+        let link = platform::link(&dir.fd, name);
+        let Some((stat, target)) = link.map_err(|(what, errno)| Failed::io(what)(errno))? else {
+            return Err(Failed::File("read", Reason::Changing));
         };
         let mut entry = Entry::symlink(target.into_bytes(), put::mtime(&stat));
         self.progress.add(0);
         if stat.st_nlink > 1 {
-            let key = LinkKey::new(stat.st_dev, stat.st_ino);
+            let key = LinkKey::new(platform::device_of(&stat), stat.st_ino);
             lock(&self.claimed).insert(key);
             entry.link = Some(key);
         }

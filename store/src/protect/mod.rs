@@ -5,22 +5,18 @@
 //! from the held directory of the store, one name at a time, no link followed; and what was opened is a
 //! regular file named by its hash.
 
-mod sys;
-
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{
-    self, AtFlags, FileType, IFlags, Mode, OFlags, StatxAttributes, StatxFlags, ioctl_getflags,
-    ioctl_setflags,
-};
+use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::StoreError;
 use crate::hash::Hash;
 use crate::hold;
 use crate::manifest::{Manifest, ManifestError, NodeId, NodeKind};
+use crate::platform;
 use crate::store::Store;
 
 /// How a blob is protected.
@@ -72,8 +68,8 @@ impl Store {
         let mut changed = Vec::new();
         let result = self.each(blobs, |hash, blob| {
             let done = match how {
-                Protection::Immutable => set_immutable(blob, true),
-                Protection::Verity => sys::enable_verity(blob),
+                Protection::Immutable => platform::set_immutable(blob, true),
+                Protection::Verity => platform::enable_verity(blob),
             };
             let done = done.map_err(|error| self.refused(hash, how, error))?;
             if done {
@@ -98,7 +94,7 @@ impl Store {
     pub fn unprotect(&self, blobs: &[Hash]) -> Result<Protected, StoreError> {
         let mut changed = 0;
         self.each(blobs, |hash, blob| {
-            let done = set_immutable(blob, false);
+            let done = platform::set_immutable(blob, false);
             // Where there is no such flag, none is set.
             let done = match done {
                 Err(error) if is_unsupported(&error) => false,
@@ -183,22 +179,6 @@ impl Store {
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EOPNOTSUPP | libc::ENOSYS))
-}
-
-/// Has the file FS_IMMUTABLE_FL? Not where there is no such flag.
-pub(crate) fn is_immutable(file: &File) -> bool {
-    let stat = fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::empty());
-    stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::IMMUTABLE))
-}
-
-/// Sets or clears FS_IMMUTABLE_FL, and says whether it was otherwise before.
-fn set_immutable(blob: &File, immutable: bool) -> io::Result<bool> {
-    let mut flags = ioctl_getflags(blob)?;
-    if flags.contains(IFlags::IMMUTABLE) == immutable {
-        return Ok(false);
-    }
-    flags.set(IFlags::IMMUTABLE, immutable);
-    ioctl_setflags(blob, flags)?;
-    Ok(true)
+    let unsupported = [Errno::NOTTY, platform::UNSUPPORTED, Errno::NOSYS];
+    Errno::from_io_error(error).is_some_and(|errno| unsupported.contains(&errno))
 }

@@ -28,7 +28,7 @@ struct EnableArg {
 
 /// Switches fs-verity on for a file that nobody has open for writing, and says whether it was off.
 /// See Documentation/filesystems/fsverity.rst of the kernel.
-pub(super) fn enable_verity(file: &File) -> io::Result<bool> {
+pub(crate) fn enable_verity(file: &File) -> io::Result<bool> {
     let arg = EnableArg {
         version: 1,
         hash_algorithm: SHA256,
