@@ -4,5 +4,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod environment;
 pub mod es;
+pub mod job;
+pub mod program;
 pub mod shim;

@@ -166,7 +166,7 @@ impl<'p, S: Sys> Shim<'p, S> {
     }
 
     fn clone_of(&self, node: NodeRef, out: &mut PathBuffer) -> Result<Verdict, Errno> {
-        self.places.clone(self.projection, node, out).map(|()| Verdict::Clone(node))
+        self.clone_path(node, out).map(|()| Verdict::Clone(node))
     }
 
     /// What is said of something that can't be there or can't be done. The table serves nothing
@@ -350,6 +350,14 @@ impl<'p, S: Sys> Shim<'p, S> {
         path_of(self.projection, node, out)
     }
 
+    /// Where the clone of a node is, or will be.
+    ///
+    /// # Errors
+    /// ENAMETOOLONG; EACCES of a directory that is in no mount; EIO.
+    pub fn clone_path(&self, node: NodeRef, out: &mut PathBuffer) -> Result<(), Errno> {
+        self.places.clone(self.projection, node, out)
+    }
+
     /// A verdict of [`Verdict::Blob`], `Directory` or `Clone` was carried out: `fd` is the node's.
     pub fn opened(&self, fd: i32, node: NodeRef) {
         if let Ok(identity) = self.sys.identity(fd) {
@@ -378,9 +386,14 @@ impl<'p, S: Sys> Shim<'p, S> {
         self.current.set(Some(node.map_or(Known::Real, Known::Node)));
     }
 
-    /// What the current directory is has to be asked anew: a thread has taken one of its own.
+    /// What the current directory is has to be asked anew.
     pub fn lost_current(&self) {
         self.current.set(None);
+    }
+
+    /// A thread has taken a directory of its own: from now on the system is asked each time.
+    pub fn threads_have_their_own(&self) {
+        self.current.never();
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) enum Known {
 /// Bits 62 and 63 of a word say what it is; a node has 48 below.
 const NODE: u64 = 1 << 63;
 const REAL: u64 = 1 << 62;
+/// Nothing is known, and nothing is to be remembered.
+const NEVER: u64 = 1;
 
 fn pack(known: Known) -> u64 {
     match known {
@@ -117,7 +119,15 @@ impl Current {
     }
 
     pub(super) fn set(&self, known: Option<Known>) {
-        self.0.store(known.map_or(0, pack), Release);
+        let word = known.map_or(0, pack);
+        let keep = |old| (old != NEVER).then_some(word);
+        // Refused only where it stays NEVER.
+        let _ = self.0.fetch_update(Release, Relaxed, keep);
+    }
+
+    /// From now on it is asked each time: a thread has a directory of its own.
+    pub(super) fn never(&self) {
+        self.0.store(NEVER, Release);
     }
 
     pub(super) fn get(&self) -> Option<Known> {
@@ -196,6 +206,16 @@ mod tests {
             assert_eq!(current.get(), Some(known));
         }
         current.set(None);
+        assert_eq!(current.get(), None);
+    }
+
+    #[test]
+    fn where_threads_have_directories_of_their_own_none_is_remembered() {
+        let current = Current::new();
+        current.set(Some(Known::Real));
+        current.never();
+        assert_eq!(current.get(), None);
+        current.set(Some(Known::Real));
         assert_eq!(current.get(), None);
     }
 }

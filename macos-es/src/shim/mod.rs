@@ -19,7 +19,9 @@
 
 mod answer;
 mod buffer;
+mod carry;
 mod descriptors;
+mod dirents;
 mod open_flags;
 mod places;
 mod platform;
@@ -32,7 +34,9 @@ mod walk;
 
 pub use answer::{Listing, Shim};
 pub use buffer::{CAPACITY, PathBuffer};
+pub use carry::Real;
 pub use descriptors::DESCRIPTORS;
+pub use dirents::Form;
 pub use open_flags::{Request, darwin, linux};
 pub use places::Places;
 pub use platform::{DARWIN, Difference, LINUX, Platform, darwin_number, of_darwin};

@@ -17,7 +17,7 @@ use std::ffi::CStr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use vrift_macos_es::shim::{Base, LINUX, Look, PathBuffer, Places, Shim, Verdict};
+use vrift_macos_es::shim::{Base, LINUX, Look, PathBuffer, Places, Real as Carried, Shim, Verdict};
 use vrift_policy::{Errno, Mode, Operation};
 use vrift_projection::{MountSource, NodeRef, Projection, RealKind};
 use vrift_store::Manifest;
@@ -142,37 +142,17 @@ pub fn asked(
     question: Question<'_>,
 ) -> c_long {
     let (Some(state), Some(bytes)) = (state(), bytes(path)) else { return real(dirfd, path) };
-    let mut out = PathBuffer::new();
-    let mut look = Look::Quick;
-    loop {
-        let node = match question(state, bytes, look, &mut out) {
-            Err(errno) => return fail(errno),
-            Ok(Verdict::Pass) => {
-                let result = real(dirfd, path);
-                let again = result < 0
-                    && look == Look::Quick
-                    && matches!(last_error(), Errno::ENOENT | Errno::ENOTDIR);
-                if again {
-                    look = Look::Thorough;
-                    continue;
-                }
-                return result;
-            }
-            Ok(Verdict::PassAt) => {
-                return match out.c_str() {
-                    Ok(path) => real(libc::AT_FDCWD, path.as_ptr()),
-                    Err(errno) => fail(errno),
-                };
-            }
-            Ok(
-                Verdict::Blob(node)
-                | Verdict::Directory(node)
-                | Verdict::Clone(node)
-                | Verdict::Answer(node),
-            ) => node,
-        };
-        return answer(state, node, &mut out).unwrap_or_else(fail);
-    }
+    let told = state.shim.carry(
+        |look, out| question(state, bytes, look, out),
+        |other| {
+            let result =
+                other.map_or_else(|| real(dirfd, path), |path| real(libc::AT_FDCWD, path.as_ptr()));
+            let gone = result < 0 && matches!(last_error(), Errno::ENOENT | Errno::ENOTDIR);
+            if gone { Carried::NotThere(result) } else { Carried::Told(result) }
+        },
+        |node, out| answer(state, node, out),
+    );
+    told.unwrap_or_else(fail)
 }
 
 /// A call with a descriptor.
@@ -183,17 +163,12 @@ pub fn by_descriptor(
     answer: Answer<'_>,
 ) -> c_long {
     let Some(state) = state() else { return real() };
-    let mut out = PathBuffer::new();
-    match state.shim.by_descriptor(operation, fd, &mut out) {
-        Err(errno) => fail(errno),
-        Ok(Verdict::Pass | Verdict::PassAt) => real(),
-        Ok(
-            Verdict::Blob(node)
-            | Verdict::Directory(node)
-            | Verdict::Clone(node)
-            | Verdict::Answer(node),
-        ) => answer(state, node, &mut out).unwrap_or_else(fail),
-    }
+    let told = state.shim.carry_descriptor(
+        |out| state.shim.by_descriptor(operation, fd, out),
+        real,
+        |node, out| answer(state, node, out),
+    );
+    told.unwrap_or_else(fail)
 }
 
 /// Writes bytes into a caller's buffer, as many as there is room for.
