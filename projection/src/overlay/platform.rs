@@ -92,8 +92,8 @@ mod system {
     }
 
     /// `st_rdev`.
-    pub(in super::super) const fn rdev(stat: &Stat) -> u64 {
-        stat.st_rdev.cast_unsigned() as u64
+    pub(in super::super) fn rdev(stat: &Stat) -> u64 {
+        u64::from(stat.st_rdev.cast_unsigned())
     }
 
     /// Makes an empty file.

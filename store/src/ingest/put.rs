@@ -126,7 +126,11 @@ pub(super) struct Stored {
 
 /// The part of a stat that tells whether a file was changed.
 fn stamp(stat: &Stat) -> (i64, i64, u64, i64, u64) {
-    #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_sign_loss,
+        reason = "the fields' types differ between architectures and systems"
+    )]
     (
         stat.st_size as i64,
         stat.st_mtime as i64,
