@@ -9,7 +9,7 @@ use vrift_store::{Damage, Hash, Verified};
 
 use crate::remote::Pulled;
 
-/// The version of everything below but [`Hello`]. Two that differ don't understand each other.
+/// The version of everything below but `Hello`. Two that differ don't understand each other.
 pub const PROTOCOL: u32 = 1;
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
