@@ -1,9 +1,9 @@
 //! Remotes: a place on another machine, or in another directory, that keeps trees of a store.
 //!
-//! `place` knows what a URL means and how a service is asked, `blob` moves one blob, `pack` many small ones, `refs` reads and
-//! sets refs there, `push` and `pull` move trees, `repair` fetches what is damaged here, `lazy` what
-//! a tree that was pulled without its blobs turns out to need, which a job asks of `serve`; `profile`
-//! is what an earlier job needed. The layout is docs/STORE.md's.
+//! `place` knows what a URL means and how a service is asked, `blob` moves one blob, `pack` many
+//! small ones, `refs` reads and sets refs there, `push` and `pull` move trees, `repair` fetches what
+//! is damaged here, `lazy` what a tree that was pulled without its blobs turns out to need, which a
+//! job asks of `serve`; `profile` is what an earlier job needed. The layout is docs/STORE.md's.
 
 mod blob;
 mod error;

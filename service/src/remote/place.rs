@@ -2,11 +2,13 @@
 //! on each silence, and a bounded number of retries.
 
 use std::ffi::OsStr;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -211,6 +213,30 @@ impl Remote {
         }
         let bytes = found.bytes().await.map_err(|error| self.failed("read", name, &error))?;
         Ok(Some((bytes.to_vec(), version)))
+    }
+
+    /// Tells `each` of all objects below `dir` and their lengths, until it has enough of them; false
+    /// then.
+    pub(super) async fn list(
+        &self,
+        dir: &str,
+        mut each: impl FnMut(&str, u64) -> ControlFlow<()>,
+    ) -> Result<bool, RemoteError> {
+        let prefix = self.path(dir)?;
+        let mut listed = self.objects.list(Some(&prefix));
+        while let Some(meta) = listed.next().await {
+            let meta = match meta {
+                Ok(meta) => meta,
+                // A directory that isn't there yet.
+                Err(object_store::Error::NotFound { .. }) => break,
+                Err(error) => return Err(self.failed("list", dir, &error)),
+            };
+            let Some(name) = meta.location.filename() else { continue };
+            if each(name, meta.size).is_break() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Is there a remote that this program knows? For `push`, one is made where nothing is.

@@ -3,6 +3,7 @@
 //! Whoever stops in between has lost nothing: what arrived is found there by the next push.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -209,27 +210,21 @@ async fn list(
     remote: &Remote,
     blobs: &[(Hash, u64)],
 ) -> Result<(HashSet<Hash>, bool), RemoteError> {
-    let prefix = remote.path("blobs")?;
-    let mut listed = remote.objects.list(Some(&prefix));
     let (mut there, mut count) = (HashSet::new(), 0);
-    while let Some(meta) = listed.next().await {
-        let meta = match meta {
-            Ok(meta) => meta,
-            // A directory that isn't there yet.
-            Err(object_store::Error::NotFound { .. }) => break,
-            Err(error) => return Err(remote.failed("list", "blobs", &error)),
-        };
-        let hash = meta.location.filename().and_then(|name| name.parse::<Hash>().ok());
-        if let Some(hash) = hash
+    let complete = remote.list("blobs", |name, size| {
+        if let Ok(hash) = name.parse::<Hash>()
             && let Ok(at) = blobs.binary_search_by(|(blob, _)| blob.cmp(&hash))
-            && blobs[at].1 == meta.size
+            && blobs[at].1 == size
         {
             there.insert(hash);
         }
         count += 1;
         if count >= blobs.len() * LISTED_MOST {
-            return Ok((there, false));
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
-    }
-    Ok((there, true))
+    });
+    let complete = complete.await?;
+    Ok((there, complete))
 }

@@ -1,6 +1,7 @@
 //! Which packs a remote has, for a push.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 
 use futures_util::StreamExt;
 use object_store::ObjectStoreExt;
@@ -49,32 +50,25 @@ async fn list(
     remote: &Remote,
     most: usize,
 ) -> Result<(HashMap<Hash, u64>, HashSet<Hash>), RemoteError> {
-    let prefix = remote.path("packs")?;
-    let mut listed = remote.objects.list(Some(&prefix));
     let (mut packs, mut indexes, mut blobs) = (HashMap::new(), HashSet::new(), 0);
-    while let Some(meta) = listed.next().await {
-        let meta = match meta {
-            Ok(meta) => meta,
-            // A directory that isn't there yet.
-            Err(object_store::Error::NotFound { .. }) => break,
-            Err(error) => return Err(remote.failed("list", "packs", &error)),
-        };
-        let Some(name) = meta.location.filename() else { continue };
+    let listed = remote.list("packs", |name, size| {
         let (pack, is_index) = match name.strip_suffix(".index") {
             Some(pack) => (pack, true),
             None => (name, false),
         };
         // Something else's name.
-        let Ok(pack) = pack.parse::<Hash>() else { continue };
+        let Ok(pack) = pack.parse::<Hash>() else { return ControlFlow::Continue(()) };
         if is_index {
-            blobs += usize::try_from(meta.size).unwrap_or(usize::MAX) / RECORD;
+            blobs += usize::try_from(size).unwrap_or(usize::MAX) / RECORD;
             if blobs > most {
-                break;
+                return ControlFlow::Break(());
             }
             indexes.insert(pack);
         } else {
-            packs.insert(pack, meta.size);
+            packs.insert(pack, size);
         }
-    }
+        ControlFlow::Continue(())
+    });
+    listed.await?;
     Ok((packs, indexes))
 }
