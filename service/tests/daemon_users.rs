@@ -263,6 +263,20 @@ fn other_users_have_pulled_what_is_listed() {
     let said = object(&vrift(&["pull", listed, "t:theirs", "--json"]).fine());
     assert_eq!((&said["ref"], &said["new_blobs"]), (&json!("theirs"), &json!(2)), "{said}");
     assert_eq!(vrift(&["cat", "theirs:a"]).fine(), "content of a");
+    // What is damaged or missing comes from there, too.
+    let (damaged, missing) = (Hash::of(b"content of a"), Hash::of(b"content of b"));
+    let path = |hash: &Hash| place.store_root().join(Store::blob_path(hash));
+    std::fs::remove_file(path(&missing)).expect("remove");
+    std::fs::set_permissions(path(&damaged), PermissionsExt::from_mode(0o644)).expect("chmod");
+    write(&path(&damaged), "cOntent of a");
+    let line = vrift(&["verify", "--repair", other]).refused();
+    assert!(line.contains("allows it by `remotes = […]`"), "{line}");
+    let said = vrift(&["verify", "--repair", listed, "theirs", "--json"]).fine();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    let last = object(lines[2]);
+    assert_eq!((&last["repaired"], &last["damage"]), (&json!(2), &json!(0)), "{said}");
+    assert!(vrift(&["verify", "--repair", listed]).fine().contains("all whole"));
     let line = vrift(&["pull", listed, "no/such"]).refused();
     assert!(line.contains("there is no ref \"no/such\""), "{line}");
     let line = vrift(&["pull", listed, "../../x:y"]).refused();

@@ -10,8 +10,8 @@ use nix::unistd::{Group, User};
 use serde::Deserialize;
 use tokio::net::UnixStream;
 use toml::{Spanned, Value};
+use vrift_client::DaemonError;
 
-use super::error::DaemonError;
 use super::sys;
 
 /// Who is at the other end, as it was when it connected.

@@ -10,12 +10,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant as Moment, sleep_until, timeout};
+use vrift_client::DaemonError;
 use vrift_store::text::shown;
 use vrift_store::{Stats, Store};
 
 use super::counters::{Clients, Counters, THREADS};
-use super::error::DaemonError;
-use super::place::Place;
+use super::home::Home;
 use super::rights::{Peer, Rights};
 use super::session;
 use super::work::Lane;
@@ -55,9 +55,9 @@ pub(super) struct Shared {
 /// that it takes can't be had.
 pub fn run(store: Store, settings: &Settings, ready: impl FnOnce()) -> Result<(), DaemonError> {
     let (root, owner) = (store.root().to_owned(), store.owner()?);
-    let place = Place::make(&store)?;
-    let only = place.lock()?;
-    let rights = match place.config()? {
+    let home = Home::make(&store)?;
+    let only = home.lock()?;
+    let rights = match home.config()? {
         Some((path, text)) => Rights::parse(owner, &path, &text)?,
         None => Rights::none(owner),
     };
@@ -84,12 +84,12 @@ pub fn run(store: Store, settings: &Settings, ready: impl FnOnce()) -> Result<()
         gone: Notify::new(),
         sessions: AtomicU64::new(0),
     });
-    let listener = place.listen(&only)?;
+    let listener = home.listen(&only)?;
     let life = async {
         let listener = UnixListener::from_std(listener)?;
         live(&shared, &listener, ready).await?;
         // Who connected before the socket went is served yet.
-        let hidden = place.hide(&only);
+        let hidden = home.hide(&only);
         while let Ok(Ok((stream, _))) = timeout(Duration::ZERO, listener.accept()).await {
             admit(&shared, stream);
         }
@@ -109,7 +109,7 @@ pub fn run(store: Store, settings: &Settings, ready: impl FnOnce()) -> Result<()
 /// # Errors
 /// It can't be opened.
 pub fn log(store: &Store) -> Result<std::fs::File, DaemonError> {
-    Place::make(store)?.log()
+    Home::make(store)?.log()
 }
 
 /// One line for whoever reads the log.

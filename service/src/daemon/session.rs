@@ -5,14 +5,18 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep_until};
+use vrift_client::{PROTOCOL, Reply, Request};
 use vrift_store::Hold;
 
 use super::counters::Counted;
-use super::message::{PROTOCOL, Reply, Request};
 use super::rights::{Peer, Right};
 use super::server::Shared;
 use super::talk::{Gone, Talk};
+use super::upload::Named;
 use crate::remote::RefSpec;
+
+const NOT_FROM_THERE: &str =
+    "allowed to pull from there; the store's owner allows it by `remotes = […]`";
 
 /// A client and what is shared with others.
 pub(super) struct Session<'a> {
@@ -84,25 +88,28 @@ impl Session<'_> {
                     format!("allowed to; the store's owner allows it by `{key} = […]`"),
                 )
                 .await?;
-            } else if let Request::Pull { remote, .. } = &request
+            } else if let Request::Pull { remote, .. } | Request::Repair { remote, .. } = &request
                 && !rights.may_pull_from(peer, remote)
             {
-                let what =
-                    "allowed to pull from there; the store's owner allows it by `remotes = […]`";
-                self.refuse(peer, what.to_owned()).await?;
+                self.refuse(peer, NOT_FROM_THERE.to_owned()).await?;
             } else {
-                self.answer(request).await?;
+                self.answer(peer, request).await?;
             }
         }
     }
 
     async fn refuse(&mut self, peer: &Peer, what: String) -> Result<(), Gone> {
-        self.shared.counters.refused.fetch_add(1, Relaxed);
-        let why = format!("uid {} isn't {what} in daemon/config.toml of the store", peer.uid);
-        self.talk.say(&Reply::Refused { why }).await
+        let refusal = self.refusal(peer, &what);
+        self.talk.say(&refusal).await
     }
 
-    async fn answer(&mut self, request: Request) -> Result<(), Gone> {
+    fn refusal(&self, peer: &Peer, what: &str) -> Reply {
+        self.shared.counters.refused.fetch_add(1, Relaxed);
+        let why = format!("uid {} isn't {what} in daemon/config.toml of the store", peer.uid);
+        Reply::Refused { why }
+    }
+
+    async fn answer(&mut self, peer: &Peer, request: Request) -> Result<(), Gone> {
         let shared = Arc::clone(self.shared);
         let counters = &shared.counters;
         if request == Request::Status {
@@ -112,10 +119,21 @@ impl Session<'_> {
         let running = Counted::one(&counters.running);
         let replies = match request {
             Request::Blob { hash, size } => self.blob(hash, size).await,
-            Request::Tree { manifest, size, name } => self.tree(manifest, size, name).await,
+            Request::Tree { manifest, size, name, only_if, base } => {
+                self.tree(manifest, size, Named { name, only_if, base }).await
+            }
+            Request::MayIngest => Ok(vec![Reply::Done]),
             Request::Pull { remote, source, name, lazy } => {
                 self.pull(remote, RefSpec { source, name }, lazy).await
             }
+            Request::Prefetch { manifest, blobs } => match self.origin(&manifest) {
+                Ok(Some(place)) if !self.shared.rights.may_pull_from(peer, &place) => {
+                    Ok(vec![self.refusal(peer, NOT_FROM_THERE)])
+                }
+                Ok(_) => self.prefetch(manifest, blobs).await,
+                Err(error) => Ok(vec![self.failed(&error)]),
+            },
+            Request::Repair { tree, remote } => self.repair(remote, tree).await,
             other => self.work(other).await,
         };
         drop(running);
@@ -134,11 +152,13 @@ impl Session<'_> {
 fn right(request: &Request) -> Option<Right> {
     match request {
         Request::Status => None,
-        Request::Blob { .. } | Request::Tree { .. } => Some(Right::Ingest),
+        Request::MayIngest | Request::Blob { .. } | Request::Tree { .. } => Some(Right::Ingest),
         Request::SetRef { .. } | Request::RemoveRef { .. } => Some(Right::Refs),
         Request::Protect { .. } | Request::Unprotect { .. } => Some(Right::Protect),
         Request::Collect { .. } => Some(Right::Collect),
         Request::Quarantine { .. } => Some(Right::Quarantine),
-        Request::Pull { .. } => Some(Right::Pull),
+        Request::Pull { .. } | Request::Prefetch { .. } | Request::Repair { .. } => {
+            Some(Right::Pull)
+        }
     }
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
-
-use super::codec::{self, CodecError};
-use super::message::{Hello, Reply};
+use vrift_client::Reply;
+use vrift_client::codec::{self, CodecError};
+use vrift_client::message::Hello;
 
 /// A client that has begun to say something goes on within this time, and takes what is said to it.
 const STALLED: Duration = Duration::from_secs(20);
@@ -73,14 +73,14 @@ impl Talk {
     pub async fn receive<T: DeserializeOwned>(&mut self) -> Result<T, Gone> {
         let begun = self.begun.take();
         let mut all = begun.as_slice().chain(&mut self.stream);
-        let frame = timeout(STALLED, codec::receive_frame(&mut all)).await;
+        let frame = timeout(STALLED, receive_frame(&mut all)).await;
         Ok(codec::decode(&frame.map_err(|_| Gone::Away)??)?)
     }
 
     /// The next part of a content that has to be there by `end`.
     pub async fn part(&mut self, end: Instant) -> Result<Vec<u8>, Gone> {
         let end = end.min(Instant::now() + STALLED);
-        let frame = timeout_at(end, codec::receive_frame(&mut self.stream)).await;
+        let frame = timeout_at(end, receive_frame(&mut self.stream)).await;
         // Within a content nobody leaves.
         frame.map_err(|_| Gone::Away)?.map_err(|_| Gone::Away)
     }
@@ -98,4 +98,14 @@ impl Talk {
             Err(_) => Err(Gone::Away),
         }
     }
+}
+
+/// As [`codec::read_frame`], for a task.
+async fn receive_frame(from: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, CodecError> {
+    let mut head = [0; codec::HEADER];
+    from.read_exact(&mut head[..1]).await.map_err(codec::ended)?;
+    from.read_exact(&mut head[1..]).await?;
+    let mut frame = vec![0; codec::length(head)?];
+    from.read_exact(&mut frame).await?;
+    Ok(frame)
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
+use vrift_client::{RefIs, Reply};
 use vrift_store::{Hash, Hold, Incoming, IncomingError, Store, StoreError, check_ref_name};
 
-use super::message::Reply;
 use super::session::Session;
 use super::talk::Gone;
 use crate::remote::{LONGEST_MANIFEST, absent, blobs_of};
@@ -23,8 +23,19 @@ const HELD: Duration = Duration::from_secs(10);
 /// Parts of a content in memory that aren't written yet.
 const PARTS: usize = 2;
 
+/// The ref that a manifest is to have.
+pub(super) struct Named {
+    pub name: String,
+    /// Only if it is this.
+    pub only_if: Option<RefIs>,
+    /// What the tree was made from.
+    pub base: Option<Hash>,
+}
+
 /// What became of what came.
 enum Came {
+    /// It has its name, and the ref is another's.
+    Moved { why: String },
     /// It has its name.
     Here { new: bool, blobs: u64 },
     /// A manifest, of which so many blobs aren't here. As long as `hold` lives none goes.
@@ -47,6 +58,7 @@ impl Session<'_> {
                 Reply::Stored { new }
             }
             Ok(Came::Missing { blobs, .. }) => Reply::Missing { blobs },
+            Ok(Came::Moved { why }) => Reply::Moved { why },
             Err(IncomingError::Length { .. } | IncomingError::Hash { .. }) => Reply::Other,
             Err(error) => return self.give_up(&error).await,
         };
@@ -54,8 +66,8 @@ impl Session<'_> {
     }
 
     /// Takes a manifest, and gives it to a ref.
-    pub async fn tree(&mut self, id: Hash, size: u64, name: String) -> Result<Vec<Reply>, Gone> {
-        if let Err(error) = check_ref_name(&name) {
+    pub async fn tree(&mut self, id: Hash, size: u64, named: Named) -> Result<Vec<Reply>, Gone> {
+        if let Err(error) = check_ref_name(&named.name) {
             return Ok(vec![self.failed(&error)]);
         }
         if size > LONGEST_MANIFEST {
@@ -66,7 +78,7 @@ impl Session<'_> {
         let limit = held.as_ref().map(|(_, end)| *end + HELD);
         let hold = held.map(|(hold, _)| hold);
         let came = self
-            .take(size, limit, move |store, incoming| publish(store, incoming, hold, &id, &name));
+            .take(size, limit, move |store, incoming| publish(store, incoming, hold, &id, &named));
         let reply = match came.await? {
             Ok(Came::Here { blobs, .. }) => {
                 self.shared.counters.needed_blobs.fetch_add(blobs, Relaxed);
@@ -76,6 +88,7 @@ impl Session<'_> {
                 self.held = Some((hold, Instant::now() + HELD));
                 Reply::Missing { blobs }
             }
+            Ok(Came::Moved { why }) => Reply::Moved { why },
             Err(error) => return self.give_up(&error).await,
         };
         Ok(vec![reply])
@@ -143,7 +156,7 @@ fn publish(
     incoming: Incoming<'_>,
     held: Option<Hold>,
     id: &Hash,
-    name: &str,
+    named: &Named,
 ) -> Result<Came, IncomingError> {
     let tree = incoming.into_manifest(id)?;
     let blobs = blobs_of(tree.manifest()).map_err(|why| StoreError::Outlet { why })?;
@@ -153,13 +166,34 @@ fn publish(
         Some(hold) => hold,
         None => store.hold()?,
     };
-    let missing = absent(store, &blobs)?.len() as u64;
-    if missing > 0 {
-        return Ok(Came::Missing { blobs: missing, hold });
+    let mut missing = absent(store, &blobs)?;
+    if !missing.is_empty()
+        && let Some(base) = &named.base
+        && let Some(origin) = store.origin(base)?
+    {
+        let base = store.manifest(base)?;
+        let left = blobs_of(&base).map_err(|why| StoreError::Outlet { why })?;
+        missing.retain(|blob| left.binary_search(blob).is_err());
+        // First, so that no manifest is ever there of which blobs are missing and nobody knows where
+        // from.
+        store.set_origin(id, &origin)?;
+    }
+    if !missing.is_empty() {
+        return Ok(Came::Missing { blobs: missing.len() as u64, hold });
     }
     // Open until a ref names it.
     let open = tree.publish(&hold)?;
     drop(hold);
-    store.set_ref(name, &open.id())?;
-    Ok(Came::Here { new: true, blobs: blobs.len() as u64 })
+    let (name, id) = (&named.name, open.id());
+    let set = match &named.only_if {
+        Some(was) => store.move_ref(name, was.manifest.as_ref(), &id),
+        None => store.set_ref(name, &id),
+    };
+    match set {
+        Err(moved @ StoreError::RefMoved { .. }) => Ok(Came::Moved { why: moved.to_string() }),
+        set => {
+            set?;
+            Ok(Came::Here { new: true, blobs: blobs.len() as u64 })
+        }
+    }
 }

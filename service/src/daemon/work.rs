@@ -1,7 +1,6 @@
 //! What is done in the store, on threads that may wait for the disk, while the client is told how far
 //! it is. What reads or changes much is done one after the other.
 
-use std::ffi::OsStr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,17 +9,17 @@ use rustix::process::geteuid;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
+use vrift_client::message::Counts;
+use vrift_client::{Bytes, PROTOCOL, Reply, Request, Status, VERSION};
 use vrift_store::collect::CollectOptions;
 use vrift_store::protect::blobs_below;
 use vrift_store::text::Shown;
-use vrift_store::{Hash, Progress, Stats, Store, StoreError, check_ref_name};
+use vrift_store::{Hash, Progress, Stats, Store, StoreError, Verified};
 
 use super::counters::Counted;
-use super::message::{Bytes, Counts, PROTOCOL, Reply, Request, Status, VERSION};
 use super::server::{self, Shared};
 use super::session::Session;
 use super::talk::Gone;
-use crate::remote::{self, Options, RefSpec, Remote, Transfer};
 
 /// How often a client hears that it is not forgotten.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
@@ -62,7 +61,7 @@ impl Session<'_> {
     }
 
     /// Waits until no other long request is being done.
-    async fn turn(&mut self) -> Result<OwnedMutexGuard<()>, Gone> {
+    pub async fn turn(&mut self) -> Result<OwnedMutexGuard<()>, Gone> {
         let shared = Arc::clone(self.shared);
         let _counted = Counted::one(&shared.counters.queue);
         let lane = &shared.lane;
@@ -99,37 +98,6 @@ impl Session<'_> {
                 },
             }
         }
-    }
-
-    /// Gets a tree from a remote, also when the client has gone meanwhile.
-    pub async fn pull(
-        &mut self,
-        place: String,
-        spec: RefSpec,
-        lazy: bool,
-    ) -> Result<Vec<Reply>, Gone> {
-        // It becomes a part of an object's name.
-        if spec.source.parse::<Hash>().is_err()
-            && let Err(error) = check_ref_name(&spec.source)
-        {
-            return Ok(vec![self.failed(&error)]);
-        }
-        let (store, transfer) = (Arc::clone(&self.shared.store), Arc::<Transfer>::default());
-        let moved = Arc::clone(&transfer);
-        let job = tokio::spawn(async move {
-            let remote = Remote::open(OsStr::new(&place), Options::default())?;
-            if lazy {
-                let place = place.as_bytes();
-                remote::pull_lazily(store.root(), &remote, place, &spec, None, &transfer).await
-            } else {
-                remote::pull(store.root(), &remote, &spec, &transfer).await
-            }
-        });
-        let far = || (moved.done_blobs.load(Relaxed), moved.done_bytes.load(Relaxed));
-        Ok(vec![match self.attend(job, far).await? {
-            Ok(done) => Reply::Pulled(done),
-            Err(error) => self.failed(&error),
-        }])
     }
 
     /// A failure, for the client and for the log.
@@ -177,7 +145,7 @@ impl Session<'_> {
 }
 
 /// Entries and bytes done so far.
-fn far(progress: &Progress) -> (u64, u64) {
+pub(super) fn far(progress: &Progress) -> (u64, u64) {
     (progress.entries.load(Relaxed), progress.bytes.load(Relaxed))
 }
 
@@ -225,9 +193,13 @@ fn perform(store: &Store, request: &Request, progress: &Progress) -> Done {
         }
         Request::Quarantine { tree } => return quarantine(store, tree.as_ref(), progress),
         // Done where the client is listened to.
-        Request::Status | Request::Blob { .. } | Request::Tree { .. } | Request::Pull { .. } => {
-            Reply::Other
-        }
+        Request::Status
+        | Request::MayIngest
+        | Request::Blob { .. }
+        | Request::Tree { .. }
+        | Request::Pull { .. }
+        | Request::Prefetch { .. }
+        | Request::Repair { .. } => Reply::Other,
     }])
 }
 
@@ -240,10 +212,7 @@ fn contents(store: &Store, manifest: &Hash, path: &Bytes) -> Result<Vec<Hash>, S
 }
 
 fn quarantine(store: &Store, tree: Option<&Hash>, progress: &Progress) -> Done {
-    let mut report = match tree {
-        Some(hash) => store.verify_manifest(hash, progress)?,
-        None => store.verify(progress)?,
-    };
+    let mut report = verify(store, tree, progress)?;
     let moving = store.quarantine(&mut report);
     let mut replies: Vec<Reply> = report.damage.iter().map(Reply::from).collect();
     replies.push(match moving {
@@ -251,4 +220,16 @@ fn quarantine(store: &Store, tree: Option<&Hash>, progress: &Progress) -> Done {
         Err(error) => Reply::Failed { why: error.to_string() },
     });
     Ok(replies)
+}
+
+/// Reads one tree, or everything.
+pub(super) fn verify(
+    store: &Store,
+    tree: Option<&Hash>,
+    progress: &Progress,
+) -> Result<Verified, StoreError> {
+    match tree {
+        Some(hash) => store.verify_manifest(hash, progress),
+        None => store.verify(progress),
+    }
 }

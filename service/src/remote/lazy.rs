@@ -132,7 +132,12 @@ impl OnDemand {
     }
 }
 
-async fn map_of(remote: &Remote, store: &Store, tree: &Hash) -> Result<PackMap, RemoteError> {
+/// Where the blobs of a tree lie in packs of a remote.
+pub(super) async fn map_of(
+    remote: &Remote,
+    store: &Store,
+    tree: &Hash,
+) -> Result<PackMap, RemoteError> {
     let blobs = match store.manifest(tree) {
         // What was made on top of it stays when it goes.
         Err(StoreError::MissingManifest { .. }) => {

@@ -16,8 +16,8 @@ use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode,
-    PutOptions, RetryConfig,
+    BackoffConfig, Certificate, ClientOptions, ObjectStore, ObjectStoreExt, ObjectStoreScheme,
+    PutMode, PutOptions, RetryConfig,
 };
 use url::Url;
 use vrift_store::StoreError;
@@ -115,7 +115,7 @@ impl Remote {
             ObjectStoreScheme::parse(&url).map_err(|error| failed(error.into()))?;
         // Where a program already chose, its choice stands.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (retry, client) = (retry_config(&options), client_options(&options));
+        let (retry, client) = (retry_config(&options), trusting(client_options(&options)));
         let mut kind = Kind::Service;
         let objects: Arc<dyn ObjectStore> = match scheme {
             ObjectStoreScheme::Local => {
@@ -124,16 +124,18 @@ impl Remote {
             }
             ObjectStoreScheme::AmazonS3 => {
                 let builder = AmazonS3Builder::from_env().with_url(url.as_str());
-                let builder = builder.with_retry(retry).with_client_options(s3_client(client));
+                let builder = builder.with_retry(retry).with_client_options(plain(client, "AWS"));
                 Arc::new(builder.build().map_err(failed)?)
             }
             ObjectStoreScheme::GoogleCloudStorage => {
                 let builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str());
+                let client = plain(client, "GOOGLE");
                 let builder = builder.with_retry(retry).with_client_options(client);
                 Arc::new(builder.build().map_err(failed)?)
             }
             ObjectStoreScheme::MicrosoftAzure => {
                 let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
+                let client = plain(client, "AZURE");
                 let builder = builder.with_retry(retry).with_client_options(client);
                 Arc::new(builder.build().map_err(failed)?)
             }
@@ -300,9 +302,22 @@ fn client_options(options: &Options) -> ClientOptions {
         .with_pool_max_idle_per_host(options.jobs)
 }
 
-/// `AWS_ALLOW_HTTP` is read by `from_env`, and lost with the client's options set here.
-fn s3_client(client: ClientOptions) -> ClientOptions {
-    let allowed = std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| {
+/// Where the system has no certificates at all, as in a small container, Mozilla's are trusted, as of when
+/// this was built. Without any no client can be had, also for plain text.
+fn trusting(mut client: ClientOptions) -> ClientOptions {
+    if rustls_native_certs::load_native_certs().certs.is_empty() {
+        for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+            if let Ok(certificate) = Certificate::from_der(root) {
+                client = client.with_root_certificate(certificate);
+            }
+        }
+    }
+    client
+}
+
+/// `AWS_ALLOW_HTTP` and its like are read by `from_env`, and lost with the client's options set here.
+fn plain(client: ClientOptions, service: &str) -> ClientOptions {
+    let allowed = std::env::var(format!("{service}_ALLOW_HTTP")).is_ok_and(|value| {
         matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y")
     });
     client.with_allow_http(allowed)

@@ -4,18 +4,21 @@
 //!
 //! Whoever stops in between has lost nothing: blobs that arrived are found here by the next pull.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use object_store::ObjectStoreExt;
-use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
+use vrift_client::Pulled;
 use vrift_store::{Hash, Hold, IncomingManifest, Manifest, Origin, Store, StoreError};
 
 use super::blob::{Pieces, download, taken};
 use super::error::RemoteError;
+use super::lazy;
 use super::pack::{self, PackMap, Stretch};
-use super::place::Remote;
+use super::place::{Options, Remote};
 use super::profile::Profile;
 use super::push::manifest_object;
 use super::refs;
@@ -23,23 +26,6 @@ use super::transfer::{Budget, RefSpec, Transfer, blobs_of, move_all};
 
 /// No manifest is longer, in bytes: one of 30 million files.
 pub(crate) const LONGEST_MANIFEST: u64 = 4 << 30;
-
-/// What a pull did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pulled {
-    /// The ref here.
-    pub name: String,
-    /// What it names now.
-    pub manifest: Hash,
-    /// Blobs that the tree needs.
-    pub blobs: u64,
-    /// Of these came from the remote.
-    pub new_blobs: u64,
-    /// Bytes in these.
-    pub new_bytes: u64,
-    /// Blobs that are left for when they are needed.
-    pub absent_blobs: u64,
-}
 
 /// A manifest that the store has, or will have as soon as its blobs are there.
 enum Tree<'s> {
@@ -128,22 +114,78 @@ pub async fn pull_lazily(
         None => Vec::new(),
     };
     finish(&store, hold, tree, &spec.name, &before, &id)?;
-    let mut packs = match wanted.is_empty() {
+    let packs = match wanted.is_empty() {
         true => None,
         false => Some(pack::map_of(remote, &id, &blobs).await?),
     };
-    let new = fetch_absent(&store, remote, &id, &wanted, &mut packs, progress).await?;
-    let left = if new.is_empty() { missing } else { absent(&store, &blobs)? };
-    if left.is_empty() || !new.is_empty() {
-        sync(&store).await?;
-    }
-    if left.is_empty() {
-        store.forget_origin(&id)?;
-    }
+    let ahead = ahead(&store, remote, (&id, &blobs), &wanted, packs, progress).await?;
     Ok(Pulled {
         name: spec.name.clone(),
         manifest: id,
         blobs: blobs.len() as u64,
+        new_blobs: ahead.new_blobs,
+        new_bytes: ahead.new_bytes,
+        absent_blobs: ahead.absent_blobs,
+    })
+}
+
+/// What came ahead of its need.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ahead {
+    /// Blobs that came.
+    pub new_blobs: u64,
+    /// Bytes in these.
+    pub new_bytes: u64,
+    /// Blobs of the tree that still aren't here.
+    pub absent_blobs: u64,
+}
+
+/// Fetches those of `wanted` that aren't here, of a tree that was pulled without them, from where it
+/// came. Nothing, if all of it is here.
+///
+/// # Errors
+/// The tree isn't here, or as [`pull`].
+pub async fn prefetch(
+    store: &Arc<Store>,
+    id: &Hash,
+    wanted: &[Hash],
+    progress: &Arc<Transfer>,
+) -> Result<Ahead, RemoteError> {
+    // Open until all is here, so that no collection takes it.
+    let tree = store.manifest(id)?;
+    let Some(origin) = store.origin(id)? else { return Ok(Ahead::default()) };
+    let remote = &Remote::open(OsStr::from_bytes(&origin.place), Options::default())?;
+    remote.check_format(false).await?;
+    let blobs = needed(remote, &tree)?;
+    let mut known = Vec::new();
+    for hash in wanted {
+        if let Ok(found) = blobs.binary_search_by_key(hash, |&(hash, _)| hash) {
+            known.push(blobs[found]);
+        }
+    }
+    let packs = lazy::map_of(remote, store, &origin.tree).await?;
+    ahead(store, remote, (id, &blobs), &known, Some(packs), progress).await
+}
+
+/// Fetches `wanted`, of the blobs of a tree. When none is missing any more, it is forgotten where they
+/// were left.
+async fn ahead(
+    store: &Arc<Store>,
+    remote: &Remote,
+    (id, blobs): (&Hash, &[(Hash, u64)]),
+    wanted: &[(Hash, u64)],
+    mut packs: Option<PackMap>,
+    progress: &Arc<Transfer>,
+) -> Result<Ahead, RemoteError> {
+    let new = fetch_absent(store, remote, id, wanted, &mut packs, progress).await?;
+    let left = absent(store, blobs)?;
+    if left.is_empty() || !new.is_empty() {
+        sync(store).await?;
+    }
+    if left.is_empty() {
+        store.forget_origin(id)?;
+    }
+    Ok(Ahead {
         new_blobs: new.len() as u64,
         new_bytes: new.iter().map(|(_, size)| size).sum(),
         absent_blobs: left.len() as u64,

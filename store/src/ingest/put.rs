@@ -102,12 +102,24 @@ impl Store {
     /// The store can't be written, the file can't be read, or its size, mtime or ctime changed
     /// meanwhile ([`PutError::Changed`]; nothing is tried twice here).
     pub fn put_file(&self, file: &File) -> Result<PutFile, PutError> {
+        self.put_file_to(None, file)
+    }
+
+    /// As [`Store::put_file`], but what the store lacks goes to `outlet`.
+    ///
+    /// # Errors
+    /// As [`Store::put_file`], and what `outlet` fails with.
+    pub fn put_file_through(&self, outlet: &dyn Outlet, file: &File) -> Result<PutFile, PutError> {
+        self.put_file_to(Some(outlet), file)
+    }
+
+    fn put_file_to(&self, outlet: Option<&dyn Outlet>, file: &File) -> Result<PutFile, PutError> {
         let stat = fs::fstat(file).map_err(Failed::io("look at"))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
             return Err(PutError::Source { what: "store", source });
         }
-        match try_store(&Target { store: self, outlet: None }, file)? {
+        match try_store(&Target { store: self, outlet }, file)? {
             Some(stored) => Ok(PutFile { entry: stored.entry, new: stored.new }),
             None => Err(PutError::Changed),
         }

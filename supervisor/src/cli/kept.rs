@@ -1,10 +1,11 @@
 //! Changes that a job left behind: `vrift-trace diff|commit|discard JOB`.
 //!
 //! JOB is an upper directory, or the name that a job with `on_exit = "keep"` gave for its own, which
-//! are in the store's directory `uppers`.
+//! are in the store's directory `uppers`, or where the store is another user's in the user's own cache.
 
 use super::Complaint;
-use crate::writable::end;
+use crate::user_cache::UserCache;
+use crate::writable::{end, through};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -12,25 +13,56 @@ use vrift_projection::overlay::{Overlay, Upper};
 use vrift_store::Store;
 use vrift_store::diff::{self, Style};
 
-/// The name of this job among those whose changes are kept: when it began, and its process.
-pub fn name_of_this_job() -> String {
+/// Where changes are kept, in a store or in a user's cache.
+const UPPERS: &str = "uppers";
+
+/// The name under which this job's changes of a mount are kept: when it began, its process, and the
+/// mount's number, but for the first.
+pub fn name_of_this_job(mount: usize) -> String {
     static NAME: OnceLock<String> = OnceLock::new();
     let made = || {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         format!("{}-{}", now.map_or(0, |now| now.as_secs()), std::process::id())
     };
-    NAME.get_or_init(made).clone()
+    let name = NAME.get_or_init(made);
+    if mount == 0 { name.clone() } else { format!("{name}-{mount}") }
 }
 
-/// Where the changes of the job of that name are.
-pub fn place(store: &Store, name: &str) -> PathBuf {
-    store.root().join("uppers").join(name)
+/// Where the changes of the job of that name go.
+///
+/// # Errors
+/// The store is another user's, and this one has no directory of its own for it.
+pub fn place(store: &Store, name: &str) -> Result<PathBuf, Complaint> {
+    if store.is_writable() {
+        return Ok(store.root().join(UPPERS).join(name));
+    }
+    let cache = own(store).ok_or_else(|| {
+        format!(
+            "the store {} is another user's, and there is no directory of this user's own to keep \
+             changes in, below $XDG_CACHE_HOME or ~/.cache: name one with upper=DIR",
+            store.root().display()
+        )
+    })?;
+    Ok(cache.join(name))
+}
+
+/// Where this user's jobs keep their changes to trees of another user's store.
+fn own(store: &Store) -> Option<PathBuf> {
+    let root = store.root().canonicalize().ok()?;
+    Some(UserCache::of(&root)?.root().join(UPPERS))
+}
+
+/// The directories whose entries are the changes of jobs.
+fn places(store: &Store) -> Vec<PathBuf> {
+    let own = if store.is_writable() { None } else { own(store) };
+    std::iter::once(store.root().join(UPPERS)).chain(own).collect()
 }
 
 /// Where JOB's changes are.
 fn find(store: &Store, job: &Path) -> Result<PathBuf, Complaint> {
-    let named = job.to_str().filter(|name| !name.contains('/')).map(|name| place(store, name));
-    match named.filter(|place| place.is_dir()) {
+    let named = job.to_str().filter(|name| !name.contains('/'));
+    let mut named = places(store).into_iter().filter_map(|dir| Some(dir.join(named?)));
+    match named.find(|place| place.is_dir()) {
         Some(place) => Ok(place),
         None if job.is_dir() => Ok(job.to_owned()),
         None => Err(format!(
@@ -41,13 +73,11 @@ fn find(store: &Store, job: &Path) -> Result<PathBuf, Complaint> {
     }
 }
 
-/// The names of jobs whose changes are kept in the store.
+/// The names of jobs whose changes are kept.
 fn known(store: &Store) -> String {
-    let entries = fs::read_dir(store.root().join("uppers"));
-    let mut names: Vec<String> = entries
+    let mut names: Vec<String> = places(store)
         .into_iter()
-        .flatten()
-        .flatten()
+        .flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten())
         // Beside them are notes of those that are kept elsewhere.
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -71,11 +101,15 @@ fn open(store: &Store, job: &Path) -> Result<(Overlay, PathBuf), Complaint> {
     Ok((overlay, path))
 }
 
-/// Lists JOB's changes. What they come to is put into the store, without a name.
+/// Lists JOB's changes. What they come to is put into the store, without a name, if that can be written.
 pub fn diff(store: &Store, job: &Path, json: bool, times: bool) -> Result<u8, Complaint> {
     let (overlay, path) = open(store, job)?;
     let failed = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-    let (tree, after) = end::publish(&overlay, store).map_err(|e| failed(&e))?;
+    let looked = match store.is_writable() {
+        true => end::publish(&overlay, store),
+        false => through::look(&overlay, store),
+    };
+    let (tree, after) = looked.map_err(|e| failed(&e))?;
     let mut changes = diff::diff(&overlay.base(), &after).map_err(|e| failed(&e))?;
     if !times {
         diff::without_times(&mut changes);
@@ -95,7 +129,7 @@ pub fn commit(store: &Store, job: &Path, name: &str) -> Result<u8, Complaint> {
     let expected = store.ref_target(name).map_err(|e| e.to_string())?;
     let line = end::commit(&overlay, store, name, expected.as_ref())?;
     println!("{}", line.unwrap_or_default());
-    if is_in_store(store, &path) {
+    if is_named(store, &path) {
         remove(&path)?;
     }
     Ok(0)
@@ -106,7 +140,7 @@ pub fn discard(store: &Store, job: &Path) -> Result<u8, Complaint> {
     let path = find(store, job)?;
     match Upper::owner(&path).map_err(|e| e.to_string())? {
         None => return Err(format!("{}: there are no changes in it", path.display())),
-        Some((manifest, lease)) if !is_in_store(store, &path) => {
+        Some((manifest, lease)) if !is_named(store, &path) => {
             Upper::reset(&path, &manifest, &lease).map_err(|e| e.to_string())?;
         }
         Some((_, lease)) => {
@@ -117,9 +151,10 @@ pub fn discard(store: &Store, job: &Path) -> Result<u8, Complaint> {
     Ok(0)
 }
 
-fn is_in_store(store: &Store, path: &Path) -> bool {
-    let uppers = store.root().join("uppers").canonicalize();
-    uppers.is_ok_and(|uppers| path.canonicalize().is_ok_and(|path| path.starts_with(uppers)))
+/// Is it found by a name, rather than a directory that the user gave?
+fn is_named(store: &Store, path: &Path) -> bool {
+    let Ok(path) = path.canonicalize() else { return false };
+    places(store).iter().any(|dir| dir.canonicalize().is_ok_and(|dir| path.starts_with(dir)))
 }
 
 fn remove(path: &Path) -> Result<(), Complaint> {

@@ -18,6 +18,7 @@ use crate::user_cache::UserCache;
 use crate::users::Users;
 use crate::walls::Walls;
 use crate::writable::end::{Ends, MountEnd};
+use crate::writable::through;
 use crate::{summary, sys, trace};
 use std::fs::File;
 use std::io::Write;
@@ -238,10 +239,11 @@ pub fn furnish(ground: Ground, specs: &[MountSpec]) -> Result<Job, Complaint> {
         }
         _ => None,
     };
+    // First, for it makes nothing.
+    let mounts = ends(store.as_ref(), specs)?;
     let projection = project(store.as_ref(), private.as_ref(), specs, owner)?;
     let lazy = lazy(store.as_ref(), &projection)?;
     let uppers = uppers(&projection).map_err(|e| os("an upper directory", e))?;
-    let mounts = ends(store.as_ref(), specs)?;
     let roots = store.iter().map(|view| Path::new(std::ffi::OsStr::from_bytes(&view.root)));
     let roots = roots.chain(private.iter().map(Private::handed_from));
     let hidden = roots.flat_map(own_directories).collect();
@@ -351,7 +353,7 @@ pub fn project(
         let overlay = match (spec.mode, private) {
             (Mode::ReadOnly, _) | (_, None) => None,
             (_, Some(private)) => {
-                let made = overlay(view, &private.upper(number), spec, &manifest, owner);
+                let made = overlay(view, private, (number, spec), &manifest, owner);
                 Some(made.map_err(|e| format!("mount at {}: {e}", spec.at.display()))?)
             }
         };
@@ -393,19 +395,23 @@ fn outside(spec: &MountSpec, specs: &[MountSpec], view: &StoreView) -> Result<()
 /// What jobs change in a mount.
 fn overlay(
     view: &StoreView,
-    private: &Path,
-    spec: &MountSpec,
+    private: &Private,
+    (number, spec): (usize, &MountSpec),
     manifest: &Arc<vrift_store::Manifest>,
     owner: (u32, u32),
-) -> Result<Overlay, UpperError> {
-    match kept_at(view, spec) {
+) -> Result<Overlay, Complaint> {
+    let failed = |e: UpperError| e.to_string();
+    match kept_at(view, number, spec)? {
         Some(path) => {
-            let overlay = Overlay::kept(Arc::clone(manifest), owner, &path)?;
-            note(view, overlay.upper().path(), manifest);
+            let overlay = Overlay::kept(Arc::clone(manifest), owner, &path).map_err(failed)?;
+            // What is kept only until it is committed goes with the job, as a rule.
+            if spec.upper.is_some() || spec.end() == OnExit::Keep {
+                note(view, overlay.upper().path(), manifest);
+            }
             Ok(overlay)
         }
         None => {
-            let upper = Upper::private(private, &manifest.id())?;
+            let upper = Upper::private(&private.upper(number), &manifest.id()).map_err(failed)?;
             Ok(Overlay::new(Arc::clone(manifest), owner, upper))
         }
     }
@@ -428,11 +434,18 @@ fn note(view: &StoreView, upper: &Path, manifest: &vrift_store::Manifest) {
 }
 
 /// Where a mount's changes are kept; `None`: they go with the job.
-fn kept_at(view: &StoreView, spec: &MountSpec) -> Option<PathBuf> {
+fn kept_at(
+    view: &StoreView,
+    number: usize,
+    spec: &MountSpec,
+) -> Result<Option<PathBuf>, Complaint> {
+    let own = || kept::place(&view.store, &kept::name_of_this_job(number));
     match (&spec.upper, spec.end()) {
-        (Some(upper), _) => Some(upper.clone()),
-        (None, OnExit::Keep) => Some(kept::place(&view.store, &kept::name_of_this_job())),
-        (None, _) => None,
+        (Some(upper), _) => Ok(Some(upper.clone())),
+        (None, OnExit::Keep) => own().map(Some),
+        // Until the daemon has it, for that may be gone by then.
+        (None, OnExit::Commit(_)) if !view.store.is_writable() => Ok(own().ok()),
+        (None, _) => Ok(None),
     }
 }
 
@@ -444,13 +457,13 @@ fn ends(store: Option<&StoreView>, specs: &[MountSpec]) -> Result<Vec<MountEnd>,
         let what = spec.end();
         if matches!(what, OnExit::Commit(_)) && !view.store.is_writable() {
             // Not when the job has done its work.
-            return Err(format!(
-                "mount at {}: nothing can be committed to the store {}, which this user may only \
-                 read; keep the changes with upper=DIR, or have the job write elsewhere and \
-                 `vrift ingest` that",
-                spec.at.display(),
-                view.store.root().display()
-            ));
+            through::may_commit(&view.store).map_err(|e| {
+                format!(
+                    "mount at {}: nothing can be committed: {e}; the changes can be kept, with \
+                     on_exit=keep or upper=DIR, to be committed later",
+                    spec.at.display()
+                )
+            })?;
         }
         let expected = match &what {
             OnExit::Commit(name) => view.store.ref_target(name).map_err(|e| e.to_string())?,
@@ -458,7 +471,9 @@ fn ends(store: Option<&StoreView>, specs: &[MountSpec]) -> Result<Vec<MountEnd>,
         };
         let called = match (&spec.upper, &what) {
             (Some(upper), OnExit::Keep) => Some(upper.display().to_string()),
-            (None, OnExit::Keep) => Some(kept::name_of_this_job()),
+            (None, _) if kept_at(view, mount.into(), spec)?.is_some() => {
+                Some(kept::name_of_this_job(mount.into()))
+            }
             _ => None,
         };
         ends.push(MountEnd { mount, at: spec.at.clone(), what, expected, called });

@@ -1,7 +1,7 @@
 //! What becomes of a writable mount's changes when the job has ended: thrown away, kept, or made a
 //! manifest that a ref then names.
 
-use super::ingest;
+use super::{ingest, through};
 use crate::job::Job;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub struct MountEnd {
     pub what: OnExit,
     /// What the ref of a commit named when the job began.
     pub expected: Option<Hash>,
-    /// How kept changes are called, to be asked for later.
+    /// How kept changes are called, to be asked for later: at last, or until they are committed.
     pub called: Option<String>,
 }
 
@@ -46,7 +46,19 @@ pub fn finish(job: &Job) -> (Vec<String>, Vec<String>) {
         let done = match &end.what {
             OnExit::Discard => Ok(None),
             OnExit::Keep => keep(overlay, &view.store, end),
-            OnExit::Commit(name) => commit(overlay, &view.store, name, end.expected.as_ref()),
+            OnExit::Commit(name) => commit(overlay, &view.store, name, end.expected.as_ref())
+                .map_err(|line| match &end.called {
+                    None => line,
+                    Some(called) => format!(
+                        "{line}; the changes are kept: vrift-trace diff|commit|discard {called}"
+                    ),
+                })
+                .inspect(|_| {
+                    if end.called.is_some() {
+                        // Empty by now. What is left of it is in nobody's way.
+                        let _ = std::fs::remove_dir_all(overlay.upper().path());
+                    }
+                }),
         };
         match done {
             Ok(Some(line)) if !job.ends.quiet => told.push(format!("{}: {line}", end.at.display())),
@@ -58,7 +70,9 @@ pub fn finish(job: &Job) -> (Vec<String>, Vec<String>) {
 }
 
 fn keep(overlay: &Overlay, store: &Store, end: &MountEnd) -> Result<Option<String>, String> {
-    ingest::rest(overlay, store).map_err(|e| e.to_string())?;
+    if store.is_writable() {
+        ingest::rest(overlay, store).map_err(|e| e.to_string())?;
+    }
     overlay.upper().sync().map_err(|e| format!("the changes may not all be on disk: {e}"))?;
     Ok(end
         .called
@@ -73,20 +87,25 @@ pub fn commit(
     name: &str,
     expected: Option<&Hash>,
 ) -> Result<Option<String>, String> {
-    let (tree, manifest) =
-        publish(overlay, store).map_err(|e| format!("nothing was committed: {e}"))?;
-    store.move_ref(name, expected, &tree.id).map_err(|e| {
-        format!(
-            "{e}; the job's tree is in the store as {}: `vrift tag {} NAME` gives it a name",
-            tree.id, tree.id
-        )
-    })?;
+    let nothing = |e: PublishError| format!("nothing was committed: {e}");
+    // Open until something names it, so that no collection takes it.
+    let (tree, manifest) = if store.is_writable() {
+        let (tree, manifest) = publish(overlay, store).map_err(nothing)?;
+        store.move_ref(name, expected, &tree.id).map_err(|e| {
+            format!(
+                "{e}; the job's tree is in the store as {}: `vrift tag {} NAME` gives it a name",
+                tree.id, tree.id
+            )
+        })?;
+        (tree, Some(manifest))
+    } else {
+        (through::commit(overlay, store, name, expected).map_err(nothing)?, None)
+    };
     if overlay.upper().is_kept() {
         // Its changes are in the manifest now; what the next job changes is on top of that.
         let upper = overlay.upper();
         Upper::reset(upper.path(), &tree.id, upper.lease()).map_err(|e| e.to_string())?;
     }
-    // Open until something names it, so that no collection takes it.
     drop(manifest);
     let mut line = format!("committed: {name} -> {}", tree.id);
     if let Some(first) = tree.left_out.first() {
@@ -105,7 +124,7 @@ pub fn commit(
 /// collection takes any of it as long as the manifest is open.
 pub fn publish(overlay: &Overlay, store: &Store) -> Result<(Tree, Manifest), PublishError> {
     let tree = || {
-        let tree = overlay.tree(&|file| ingest::put(store, file))?;
+        let tree = overlay.tree(&|file| ingest::put(store, None, file))?;
         // The contents are on disk before a manifest speaks of them.
         store.sync()?;
         Ok::<_, PublishError>(tree)
@@ -134,4 +153,10 @@ pub enum PublishError {
     /// The store said no.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What would be in the manifest can't be looked at.
+    #[error("can't write a manifest to look at: {0}")]
+    Scratch(#[source] std::io::Error),
+    /// What was written isn't a manifest.
+    #[error(transparent)]
+    Manifest(#[from] vrift_store::ManifestError),
 }

@@ -5,6 +5,7 @@
 //! a lease tells that can't be had. What is missed here, for whatever reason, is stored at the job's
 //! end; this only makes that short.
 
+use super::through::{self, Awake};
 use crate::job::Job;
 use crate::sys::lease;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,7 +23,7 @@ use vrift_policy::OnExit;
 use vrift_projection::NodeRef;
 use vrift_projection::overlay::{CommitError, Overlay, Storing};
 use vrift_store::manifest::Entry;
-use vrift_store::{PutError, Store};
+use vrift_store::{Outlet, PutError, Store};
 
 /// A file that is written again within this time is stored once.
 const QUIET: Duration = Duration::from_millis(200);
@@ -106,7 +107,13 @@ impl Listening {
 
 /// Starts storing what changes in mounts whose changes are to stay.
 pub fn start(job: &Arc<Job>) -> std::io::Result<()> {
-    let stays = |what: &OnExit| *what != OnExit::Discard;
+    // What is kept of changes to a store that can't be written is kept as it is.
+    let writable = job.store.as_ref().is_some_and(|view| view.store.is_writable());
+    let stays = |what: &OnExit| match what {
+        OnExit::Discard => false,
+        OnExit::Keep => writable,
+        OnExit::Commit(_) => true,
+    };
     let mounts: Vec<u16> =
         job.ends.mounts.iter().filter(|end| stays(&end.what)).map(|end| end.mount).collect();
     if mounts.is_empty() {
@@ -155,6 +162,7 @@ pub fn stop(job: &Job) {
 
 fn run(job: &Job, listening: &Listening, ended: &AtomicBool) {
     let Some(view) = &job.store else { return };
+    let mut daemon = Awake::new(&view.store);
     let mut queue = Queue::new(MOST);
     while !ended.load(Ordering::Relaxed) {
         let mut fds = [PollFd::new(listening.inotify.as_fd(), PollFlags::POLLIN)];
@@ -163,11 +171,25 @@ fn run(job: &Job, listening: &Listening, ended: &AtomicBool) {
         for file in listening.closed(job) {
             queue.add(file, Instant::now());
         }
-        for key in queue.due(Instant::now()) {
+        daemon.keep();
+        let due = queue.due(Instant::now());
+        if due.is_empty() {
+            continue;
+        }
+        let outlet = match through::blobs(&view.store) {
+            Ok(outlet) => outlet,
+            Err(e) => {
+                // Tried again at the end, and told there.
+                tracing::debug!("storing changed files: {e}");
+                continue;
+            }
+        };
+        let outlet = outlet.as_ref().map(|outlet| outlet as &dyn Outlet);
+        for key in due {
             let overlay = job.projection.mount(key.0).and_then(|mount| mount.overlay());
             // Who watches the file itself would see it read.
             let overlay = overlay.filter(|overlay| !overlay.is_watched_itself(key.1));
-            let put = |file: &File| put(&view.store, file);
+            let put = |file: &File| put(&view.store, outlet, file);
             match overlay.map(|overlay| overlay.store_closed(key.1, &put, &in_use)) {
                 Some(Ok(Storing::Later)) => queue.add(key, Instant::now()),
                 // Told at the end, if it fails again.
@@ -190,13 +212,18 @@ fn in_use(file: &File) -> bool {
     })
 }
 
-/// Stores an open file's content. One that changes meanwhile is read again, but not for ever.
-pub fn put(store: &Store, file: &File) -> Result<Entry, PutError> {
+/// Stores an open file's content, by `outlet` where there is one. One that changes meanwhile is read
+/// again, but not for ever.
+pub fn put(store: &Store, outlet: Option<&dyn Outlet>, file: &File) -> Result<Entry, PutError> {
     const TRIES: usize = 5;
     let mut tries = 0;
     loop {
         tries += 1;
-        match store.put_file(file) {
+        let put = match outlet {
+            Some(outlet) => store.put_file_through(outlet, file),
+            None => store.put_file(file),
+        };
+        match put {
             Err(PutError::Changed) if tries < TRIES => {}
             other => return other.map(|put| put.entry),
         }
@@ -206,7 +233,7 @@ pub fn put(store: &Store, file: &File) -> Result<Entry, PutError> {
 /// Stores every changed file that is not in the store yet.
 pub fn rest(overlay: &Overlay, store: &Store) -> Result<(), CommitError> {
     for node in overlay.changed_files() {
-        overlay.store_file(node, &|file| put(store, file))?;
+        overlay.store_file(node, &|file| put(store, None, file))?;
     }
     Ok(())
 }

@@ -11,4 +11,5 @@ pub mod identity;
 pub mod ingest;
 pub mod names;
 pub mod sockets;
-pub mod times;
+pub mod through;
+mod times;

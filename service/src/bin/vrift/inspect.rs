@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Map, Value, json};
-use vrift_service::daemon::Request;
+use vrift_client::Request;
 use vrift_store::json::{hex, put_name};
 use vrift_store::manifest::ROOT;
 use vrift_store::text::Shown;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde_json::Value;
-use vrift_service::daemon::DaemonError;
+use vrift_client::DaemonError;
 use vrift_service::daemon::unit::UnitError;
 use vrift_service::remote::{RemoteError, Transfer};
 use vrift_store::collect::CollectError;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 use serde_json::json;
-use vrift_service::daemon::{Bytes, Client, Request};
+use vrift_client::{Bytes, Client, Request};
 use vrift_store::protect::{Protected, Protection, blobs_below};
 use vrift_store::{Manifest, NodeId, Store, StoreError};
 

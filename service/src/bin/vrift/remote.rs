@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, json};
 use tokio::runtime::Runtime;
+use vrift_client::Pulled;
 use vrift_service::remote::{
-    self, Options, Profile, Pulled, RefSpec, Remote, RemoteError, Transfer, pull_lazily,
+    self, Options, Profile, RefSpec, Remote, RemoteError, Repaired, Transfer, pull_lazily,
 };
 use vrift_store::json::put_name;
 use vrift_store::text::{Shown, shown};
-use vrift_store::{Store, StoreError};
+use vrift_store::{Hash, Store, StoreError, Verified};
 
 use crate::Outcome;
 use crate::args::Asking;
 use crate::daemon::through;
 use crate::output::{Failure, Out, bytes, count, with_transfer};
-use crate::transfer::{check, conclude, damaged};
+use crate::transfer::{check, conclude, damaged, wanted};
 
 impl From<&Asking> for Options {
     fn from(asking: &Asking) -> Self {
@@ -97,12 +98,8 @@ pub fn pull(
     if let Ok(store) = Store::open(root)
         && !store.is_writable()
     {
-        if profile.is_some() {
-            return Err(Failure::new(
-                "--profile is for who may write to the store; pull without it, or as its owner",
-            ));
-        }
-        return pull_through(&store, place, &specs, lazy, out);
+        let profile = profile.map(Profile::read).transpose()?;
+        return pull_through(&store, place, &specs, (lazy, profile.as_ref()), out);
     }
     let profile = profile.map(Profile::read).transpose()?;
     let remote = Remote::open(place, asking.into())?;
@@ -139,7 +136,7 @@ fn pull_through(
     store: &Store,
     place: &OsStr,
     specs: &[RefSpec],
-    lazy: bool,
+    (lazy, profile): (bool, Option<&Profile>),
     out: &mut Out,
 ) -> Result<Outcome, Failure> {
     let (noted, transfer) = (noted(place)?, Transfer::default());
@@ -147,7 +144,17 @@ fn pull_through(
     for spec in specs {
         let start = Instant::now();
         let done = with_transfer("pull", &transfer, || {
-            through::pull(store, &noted, spec, lazy, &transfer)
+            let mut done = through::pull(store, &noted, spec, lazy, &transfer)?;
+            if let Some(profile) = profile {
+                let wanted = profile.of(&store.manifest(&done.manifest)?)?;
+                let wanted: Vec<Hash> = wanted.into_iter().map(|(hash, _)| hash).collect();
+                if !wanted.is_empty() {
+                    let ahead = through::prefetch(store, &done.manifest, &wanted, &transfer)?;
+                    (done.new_blobs, done.new_bytes) = (ahead.new_blobs, ahead.new_bytes);
+                    done.absent_blobs = ahead.absent_blobs;
+                }
+            }
+            Ok::<_, Failure>(done)
         })?;
         pulled(&done, &url, start.elapsed().as_secs_f64(), out)?;
     }
@@ -189,15 +196,24 @@ pub fn repair(
     asking: &Asking,
     out: &mut Out,
 ) -> Result<Outcome, Failure> {
+    if !store.is_writable() {
+        let tree = wanted(&store, tree)?;
+        let (report, done) = through::repair(&store, tree.as_ref(), &noted(place)?)?;
+        return repaired(&report, &done, out);
+    }
     let remote = Remote::open(place, asking.into())?;
     let report = check(&store, tree)?;
     if report.damage.is_empty() {
-        return conclude(&report, 0, 0, out);
+        return repaired(&report, &Repaired::default(), out);
     }
     let (store, transfer, runtime) = (Arc::new(store), Arc::new(Transfer::default()), runtime()?);
     let done = with_transfer("repair", &transfer, || {
         runtime.block_on(remote::repair(&store, &remote, report.damage.clone(), &transfer))
     })?;
+    repaired(&report, &done, out)
+}
+
+fn repaired(report: &Verified, done: &Repaired, out: &mut Out) -> Result<Outcome, Failure> {
     for file in &done.files {
         if out.json {
             let mut object = Map::new();
@@ -210,5 +226,5 @@ pub fn repair(
     for damage in &done.left {
         damaged(damage, out)?;
     }
-    conclude(&report, done.files.len(), done.left.len(), out)
+    conclude(report, done.files.len(), done.left.len(), out)
 }

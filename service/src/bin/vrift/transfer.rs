@@ -186,7 +186,7 @@ pub fn verify(
 }
 
 /// The tree that is meant, if not all are.
-fn wanted(store: &Store, tree: Option<&OsStr>) -> Result<Option<Hash>, Failure> {
+pub fn wanted(store: &Store, tree: Option<&OsStr>) -> Result<Option<Hash>, Failure> {
     let Some(tree) = tree else { return Ok(None) };
     let spec = tree.to_str().ok_or_else(|| crate::inspect::unknown(store, tree))?;
     Ok(Some(store.resolve(spec)?))

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::json;
-use vrift_service::daemon::{self, Client, DaemonError, Reply, Request, Settings, Status};
+use vrift_client::{Client, DaemonError, Reply, Request, Status};
+use vrift_service::daemon::{self, Settings};
 use vrift_store::Store;
 
 use crate::Outcome;

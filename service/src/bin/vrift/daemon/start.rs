@@ -13,7 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
 use serde_json::json;
-use vrift_service::daemon::{DaemonError, Running, log};
+use vrift_client::{DaemonError, Running};
+use vrift_service::daemon::log;
 use vrift_store::text::shown;
 use vrift_store::{Store, StoreError};
 

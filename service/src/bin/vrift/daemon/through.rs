@@ -2,12 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use vrift_service::daemon::{Client, DaemonError, Reply, Request, Upload};
-use vrift_service::remote::{Pulled, RefSpec, Transfer};
+use vrift_client::message::Counts;
+use vrift_client::{Bytes, Client, DaemonError, Pulled, Reply, Request, Upload};
+use vrift_service::remote::{Ahead, RefSpec, Repaired, Transfer};
 use vrift_store::collect::Collected;
 use vrift_store::protect::Protected;
 use vrift_store::{
@@ -15,6 +16,9 @@ use vrift_store::{
 };
 
 use crate::output::{Failure, with_progress};
+
+/// Hashes in one message, which has room for 1,900.
+const MOST_HASHES: usize = 1500;
 
 /// `vrift ingest`
 pub fn ingest(
@@ -53,13 +57,8 @@ pub fn pull(
     lazy: bool,
     transfer: &Transfer,
 ) -> Result<Pulled, Failure> {
-    let remote = remote.to_str().ok_or_else(|| {
-        Failure::new(
-            "the daemon takes a remote whose name is text only: pull with the right to write",
-        )
-    })?;
     let request = Request::Pull {
-        remote: remote.to_owned(),
+        remote: text(remote)?,
         source: spec.source.clone(),
         name: spec.name.clone(),
         lazy,
@@ -76,6 +75,69 @@ pub fn pull(
     }
 }
 
+/// Contents of a tree that was pulled without them: how many came, and how many are still missing.
+pub fn prefetch(
+    store: &Store,
+    manifest: &Hash,
+    blobs: &[Hash],
+    transfer: &Transfer,
+) -> Result<Ahead, Failure> {
+    let mut client = Client::needed(store)?;
+    let mut all = Ahead::default();
+    for blobs in blobs.chunks(MOST_HASHES) {
+        let request = Request::Prefetch { manifest: *manifest, blobs: blobs.to_vec() };
+        let said = client.ask(&request, &mut |said| {
+            if let Reply::Working { entries, bytes } = said {
+                transfer.done_blobs.store(all.new_blobs + entries, Relaxed);
+                transfer.done_bytes.store(all.new_bytes + bytes, Relaxed);
+            }
+        })?;
+        match said {
+            Reply::Fetched { blobs, bytes, absent } => {
+                all.new_blobs += blobs;
+                all.new_bytes += bytes;
+                all.absent_blobs = absent;
+            }
+            other => return Err(odd(&other)),
+        }
+    }
+    Ok(all)
+}
+
+/// `vrift verify --repair`
+pub fn repair(
+    store: &Store,
+    tree: Option<&Hash>,
+    remote: &OsStr,
+) -> Result<(Verified, Repaired), Failure> {
+    let mut client = Client::needed(store)?;
+    let request = Request::Repair { tree: tree.copied(), remote: text(remote)? };
+    let mut done = Repaired::default();
+    let last = with_progress("repair", |progress| {
+        client.ask(&request, &mut |said| match said {
+            Reply::Repaired { path } => done.files.push(file(path)),
+            Reply::Damaged { path, what, .. } => {
+                let (path, what) = (file(path), what.clone());
+                done.left.push(Damage { path, what, quarantined: false });
+            }
+            said => follow(said, progress),
+        })
+    })?;
+    let Reply::Verified(counts) = last else { return Err(odd(&last)) };
+    Ok((verified(counts), done))
+}
+
+/// A remote as the daemon takes it.
+fn text(remote: &OsStr) -> Result<String, Failure> {
+    remote.to_str().map(str::to_owned).ok_or_else(|| {
+        Failure::new("the daemon takes a remote whose name is text only: do it as who may write")
+    })
+}
+
+fn file(path: &Bytes) -> PathBuf {
+    OsString::from_vec(path.0.clone()).into()
+}
+
 /// What is done or not: `vrift tag`, `vrift rm`.
 pub fn simple(store: &Store, request: &Request) -> Result<(), Failure> {
     match Client::needed(store)?.ask(request, &mut |_| ())? {
@@ -86,24 +148,30 @@ pub fn simple(store: &Store, request: &Request) -> Result<(), Failure> {
 
 /// `vrift verify --quarantine`
 pub fn quarantine(store: &Store, tree: Option<&Hash>) -> Result<Verified, Failure> {
-    let mut report = Verified::default();
+    let mut damage = Vec::new();
     let mut client = Client::needed(store)?;
     let request = Request::Quarantine { tree: tree.copied() };
     let last = with_progress("verify", |progress| {
         client.ask(&request, &mut |said| {
             if let Reply::Damaged { path, what, quarantined } = said {
-                let path = OsString::from_vec(path.0.clone()).into();
-                let (what, quarantined) = (what.clone(), *quarantined);
-                report.damage.push(Damage { path, what, quarantined });
+                let (path, what, quarantined) = (file(path), what.clone(), *quarantined);
+                damage.push(Damage { path, what, quarantined });
             }
             follow(said, progress);
         })
     })?;
     let Reply::Verified(counts) = last else { return Err(odd(&last)) };
+    let mut report = verified(counts);
+    report.damage = damage;
+    Ok(report)
+}
+
+fn verified(counts: Counts) -> Verified {
+    let mut report = Verified::default();
     (report.blobs, report.bytes) = (counts.blobs, counts.bytes);
     (report.manifests, report.refs) = (counts.manifests, counts.refs);
     (report.absent, report.protected) = (counts.absent, counts.protected);
-    Ok(report)
+    report
 }
 
 fn follow(said: &Reply, progress: &Progress) {

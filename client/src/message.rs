@@ -7,8 +7,6 @@ use vrift_store::json::hex;
 use vrift_store::protect::{Protected, Protection};
 use vrift_store::{Damage, Hash, Verified};
 
-use crate::remote::Pulled;
-
 /// The version of everything below but `Hello`. Two that differ don't understand each other.
 pub const PROTOCOL: u32 = 1;
 /// This program's version.
@@ -77,7 +75,16 @@ pub enum Request {
         size: u64,
         /// The ref.
         name: String,
+        /// Set the ref only if it is still this; otherwise the answer is [`Reply::Moved`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only_if: Option<RefIs>,
+        /// A tree that is here: what was left at a remote when that was pulled may be missing here,
+        /// too, and is got from there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base: Option<Hash>,
     },
+    /// May this client store anything? Nothing is done, or the client is refused.
+    MayIngest,
     /// Set a ref to a manifest that is there.
     SetRef {
         /// The ref.
@@ -120,11 +127,33 @@ pub enum Request {
         /// The manifest only?
         lazy: bool,
     },
+    /// Fetch contents of a tree that was pulled without them, from where it came.
+    Prefetch {
+        /// The tree.
+        manifest: Hash,
+        /// The contents; not more than a message has room for.
+        blobs: Vec<Hash>,
+    },
     /// Read everything, or one tree, and put damaged contents aside.
     Quarantine {
         /// The tree.
         tree: Option<Hash>,
     },
+    /// Read everything, or one tree, and fetch what is damaged or missing.
+    Repair {
+        /// The tree.
+        tree: Option<Hash>,
+        /// The remote, as the configuration has it.
+        remote: String,
+    },
+}
+
+/// What a ref is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefIs {
+    /// What it names; None when it isn't there.
+    pub manifest: Option<Hash>,
 }
 
 /// What the daemon says. To each request any number of the first five, then one of the others.
@@ -154,6 +183,11 @@ pub enum Reply {
         /// Was it put aside?
         quarantined: bool,
     },
+    /// A damaged or missing file of the store is whole again.
+    Repaired {
+        /// The file, relative to the store's root.
+        path: Bytes,
+    },
     /// The client may not.
     Refused {
         /// Why.
@@ -178,6 +212,20 @@ pub enum Reply {
         /// How many.
         blobs: u64,
     },
+    /// The manifest was published, and the ref left alone, for it names something else by now.
+    Moved {
+        /// What it names.
+        why: String,
+    },
+    /// So much came.
+    Fetched {
+        /// Contents that weren't here.
+        blobs: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Contents of the tree that still aren't.
+        absent: u64,
+    },
     /// It is done.
     Done,
     /// So much was protected, or unprotected.
@@ -199,6 +247,23 @@ impl From<&Damage> for Reply {
             quarantined: damage.quarantined,
         }
     }
+}
+
+/// What a pull did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    /// The ref here.
+    pub name: String,
+    /// What it names now.
+    pub manifest: Hash,
+    /// Blobs that the tree needs.
+    pub blobs: u64,
+    /// Of these came from the remote.
+    pub new_blobs: u64,
+    /// Bytes in these.
+    pub new_bytes: u64,
+    /// Blobs that are left for when they are needed.
+    pub absent_blobs: u64,
 }
 
 /// The numbers of a [`Verified`].

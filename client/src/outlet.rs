@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use vrift_store::{Hash, Outlet, Store, StoreError};
 
-use super::client::Client;
-use super::error::DaemonError;
-use super::message::{Reply, Request};
+use crate::client::Client;
+use crate::error::DaemonError;
+use crate::message::{RefIs, Reply, Request};
 
 /// Most connections of one ingest.
 const MOST: usize = 4;
@@ -22,6 +22,10 @@ pub struct Upload<'a> {
     store: &'a Store,
     /// The ref that a tree gets.
     name: &'a str,
+    /// What that has to be until then.
+    only_if: Option<RefIs>,
+    /// What it was made from.
+    base: Option<Hash>,
     pool: Mutex<Pool>,
     free: Condvar,
     /// The connection for which collections are held off, since one took blobs of the tree.
@@ -67,10 +71,19 @@ impl<'a> Upload<'a> {
         Ok(Upload {
             store,
             name,
+            only_if: None,
+            base: None,
             pool: Mutex::new(pool),
             free: Condvar::new(),
             held: Mutex::default(),
         })
+    }
+
+    /// The tree is made from `base`, and the ref is set only if it still names `was`, or still isn't
+    /// there.
+    #[must_use]
+    pub fn made_from(self, base: Hash, was: Option<Hash>) -> Upload<'a> {
+        Upload { only_if: Some(RefIs { manifest: was }), base: Some(base), ..self }
     }
 
     fn slot(&self) -> Slot<'_> {
@@ -106,8 +119,8 @@ impl<'a> Upload<'a> {
     }
 
     fn odd(&self, reply: &Reply) -> StoreError {
-        let root = vrift_store::text::shown(self.store.root());
-        StoreError::Outlet { why: format!("the daemon of store {root} answers oddly: {reply:?}") }
+        let reply = format!("{reply:?}");
+        DaemonError::Odd { root: self.store.root().to_owned(), reply }.into()
     }
 }
 
@@ -127,7 +140,8 @@ impl Outlet for Upload<'_> {
 
     fn tree(&self, bytes: &[u8], id: &Hash) -> Result<bool, StoreError> {
         let (size, name) = (bytes.len() as u64, self.name.to_owned());
-        let request = Request::Tree { manifest: *id, size, name };
+        let (only_if, base) = (self.only_if, self.base);
+        let request = Request::Tree { manifest: *id, size, name, only_if, base };
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mut client = match held.take() {
             Some((client, since)) if since.elapsed() < OLD => client,
@@ -135,6 +149,11 @@ impl Outlet for Upload<'_> {
         };
         match client.hand(&request, size, &mut &*bytes)? {
             Reply::Done => Ok(true),
+            Reply::Moved { why } => Err(StoreError::Outlet {
+                why: format!(
+                    "{why}; the tree is in the store as {id}: `vrift tag {id} NAME` gives it a name"
+                ),
+            }),
             Reply::Missing { .. } => {
                 *held = Some((client, Instant::now()));
                 Ok(false)

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use vrift_store::StoreError;
 use vrift_store::text::shown;
 
-use super::codec::CodecError;
-use super::message::{Hello, PROTOCOL, VERSION};
+use crate::codec::CodecError;
+use crate::message::{Hello, PROTOCOL, VERSION};
 
 /// Why the daemon can't be had, or can't do it.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +100,14 @@ pub enum DaemonError {
         /// What is wrong.
         source: CodecError,
     },
+    /// It answers another question.
+    #[error("the daemon of store {} answers oddly: {reply}", shown(root))]
+    Odd {
+        /// The store.
+        root: PathBuf,
+        /// What it said.
+        reply: String,
+    },
     /// It ended, or was killed.
     #[error(
         "the daemon of store {} ended meanwhile; nothing is half-done: run it again",
@@ -145,7 +153,7 @@ pub enum DaemonError {
 
 impl DaemonError {
     /// For `map_err`: "can't `what` the daemon of store …".
-    pub(super) fn io<E: Into<io::Error>>(
+    pub fn io<E: Into<io::Error>>(
         what: &'static str,
         root: &Path,
     ) -> impl FnOnce(E) -> DaemonError {

@@ -7,11 +7,11 @@ use std::io::{self, Read, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// No frame is longer, in bytes.
 pub const LONGEST: usize = 128 << 10;
-const HEADER: usize = 4;
+/// Bytes before it, which tell its length.
+pub const HEADER: usize = 4;
 
 /// Why a frame can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -58,13 +58,18 @@ fn header(length: usize) -> Result<[u8; HEADER], CodecError> {
     Ok(length.to_le_bytes())
 }
 
-fn length(header: [u8; HEADER]) -> Result<usize, CodecError> {
+/// How long the frame after this header is.
+///
+/// # Errors
+/// Longer than any may be.
+pub fn length(header: [u8; HEADER]) -> Result<usize, CodecError> {
     let length = usize::try_from(u32::from_le_bytes(header)).unwrap_or(usize::MAX);
     if length > LONGEST { Err(CodecError::Long(length)) } else { Ok(length) }
 }
 
 /// The end of the stream where a frame could begin is no failure.
-fn ended(error: io::Error) -> CodecError {
+#[must_use]
+pub fn ended(error: io::Error) -> CodecError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => CodecError::Closed,
         _ => CodecError::Io(error),
@@ -90,19 +95,6 @@ pub fn read_frame(from: &mut impl Read) -> Result<Vec<u8>, CodecError> {
     from.read_exact(&mut head[1..])?;
     let mut frame = vec![0; length(head)?];
     from.read_exact(&mut frame)?;
-    Ok(frame)
-}
-
-/// The same for a task.
-///
-/// # Errors
-/// As [`read_frame`].
-pub async fn receive_frame(from: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, CodecError> {
-    let mut head = [0; HEADER];
-    from.read_exact(&mut head[..1]).await.map_err(ended)?;
-    from.read_exact(&mut head[1..]).await?;
-    let mut frame = vec![0; length(head)?];
-    from.read_exact(&mut frame).await?;
     Ok(frame)
 }
 

@@ -10,10 +10,10 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::process::{Pid, geteuid};
 use vrift_store::Store;
 
-use super::codec::{self, CodecError};
-use super::error::DaemonError;
-use super::message::{Hello, PROTOCOL, Reply, Request};
-use super::place::Place;
+use crate::codec::{self, CodecError};
+use crate::error::DaemonError;
+use crate::message::{Hello, PROTOCOL, Reply, Request};
+use crate::place::Place;
 
 /// The daemon says something at least every second.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -154,6 +154,23 @@ impl Client {
         self.reply(see)
     }
 
+    /// Whether this user may store anything here.
+    ///
+    /// # Errors
+    /// No; or as [`Client::ask`].
+    pub fn may_ingest(&mut self) -> Result<(), DaemonError> {
+        match self.ask(&Request::MayIngest, &mut |_| ())? {
+            Reply::Done => Ok(()),
+            other => Err(self.odd(&other)),
+        }
+    }
+
+    /// An answer to another question.
+    #[must_use]
+    pub fn odd(&self, reply: &Reply) -> DaemonError {
+        DaemonError::Odd { root: self.root.clone(), reply: format!("{reply:?}") }
+    }
+
     fn told(&self, error: CodecError) -> DaemonError {
         told(&self.root, self.pid, error)
     }
@@ -166,9 +183,10 @@ impl Client {
                     return Err(DaemonError::Refused { root: self.root.clone(), why });
                 }
                 Reply::Failed { why } => return Err(DaemonError::Failed { why }),
-                reply @ (Reply::Waiting { .. } | Reply::Working { .. } | Reply::Damaged { .. }) => {
-                    see(&reply);
-                }
+                reply @ (Reply::Waiting { .. }
+                | Reply::Working { .. }
+                | Reply::Damaged { .. }
+                | Reply::Repaired { .. }) => see(&reply),
                 reply => return Ok(reply),
             }
         }
