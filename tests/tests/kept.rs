@@ -71,6 +71,40 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_job_left_half_made_is_thrown_away() {
+        let (world, p) = world();
+        let name = keep(&world, &p);
+        let whole = world.store().join("uppers").join(name);
+        let head = fs::read(whole.join("upper")).expect("its head");
+        let half = |name: &str, head: Option<&[u8]>, files: bool| {
+            let dir = world.dir(format!("store/uppers/{name}"));
+            if let Some(head) = head {
+                fs::write(dir.join(".upper"), head).expect("a head");
+            }
+            if files {
+                fs::create_dir(dir.join("f")).expect("f");
+                fs::write(dir.join("f/7"), "a file").expect("a file");
+            }
+        };
+        half("a", None, false);
+        half("b", Some(b""), false);
+        half("c", Some(&head), false);
+        half("d", Some(&head), true);
+        for name in ["a", "b", "c", "d"] {
+            command(&world, &["discard", name]).run().ok();
+        }
+        assert_eq!(uppers(&world), 1);
+        // What no job made is nobody's to remove.
+        half("e", Some(b""), true);
+        half("f", None, true);
+        for name in ["e", "f"] {
+            let line = command(&world, &["discard", name]).run().expect(125).err();
+            assert!(line.contains("it is not empty and was not made as one"), "{line}");
+            assert!(world.store().join("uppers").join(name).join("f/7").exists());
+        }
+    }
+
+    #[test]
     fn kept_changes_are_thrown_away_without_a_trace() {
         let (world, p) = world();
         let name = keep(&world, &p);

@@ -371,7 +371,10 @@ mod tests {
                 let commit = world.native([trace]).args(["commit", &name, &to]);
                 let said = commit.behind(AS_NOBODY).env("HOME", &home).run();
                 if said.code() == 125 && said.err().contains("there are no changes in it") {
-                    // Killed before it had begun.
+                    // Killed before it had begun, or after its end.
+                    let discard = world.native([binaries::vrift_trace()]).args(["discard", &name]);
+                    discard.behind(AS_NOBODY).env("HOME", &home).run().ok();
+                    assert!(!upper.exists(), "{}", upper.display());
                     empty += 1;
                     continue;
                 }

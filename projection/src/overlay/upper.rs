@@ -165,8 +165,12 @@ impl Upper {
     /// Removes what an ended process left of making or emptying one.
     fn sweep_unfinished(path: &Path) -> Result<(), UpperError> {
         let head = path.join(UNFINISHED);
-        if !fs::read_to_string(&head).is_ok_and(|text| uppers::is_head(&text)) {
-            return Ok(());
+        match fs::read_to_string(&head) {
+            Ok(text) if uppers::is_head(&text) => {}
+            // Before its head was written nothing else was made.
+            Ok(text) if text.is_empty() && fs::read_dir(path).is_ok_and(|all| all.count() == 1) => {
+            }
+            _ => return Ok(()),
         }
         let lease = File::open(&head).map_err(os(path, "opening its head"))?;
         lock(path, &lease)?;
@@ -401,6 +405,21 @@ impl Upper {
         Self::empty(path)?;
         fs::remove_file(path.join(UNFINISHED)).map_err(os(path, "emptying it"))?;
         Self::make(path, manifest, true).map(drop)
+    }
+
+    /// Removes it with all that is in it, also when it is empty. Who is killed in between leaves what the
+    /// next one takes for empty.
+    ///
+    /// # Errors
+    /// It is in use or something else, the file system said no, or there is more in it than a job makes.
+    pub fn remove_directory(path: &Path) -> Result<(), UpperError> {
+        if let Some((_, _lease)) = Self::owner(path)? {
+            fs::rename(path.join("upper"), path.join(UNFINISHED))
+                .map_err(os(path, "emptying it"))?;
+            Self::empty(path)?;
+            fs::remove_file(path.join(UNFINISHED)).map_err(os(path, "emptying it"))?;
+        }
+        fs::remove_dir(path).map_err(os(path, "removing it"))
     }
 
     /// Its lock.

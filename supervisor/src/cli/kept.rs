@@ -130,6 +130,7 @@ pub fn commit(store: &Store, job: &Path, name: &str) -> Result<u8, Complaint> {
     let line = end::commit(&overlay, store, name, expected.as_ref())?;
     println!("{}", line.unwrap_or_default());
     if is_named(store, &path) {
+        drop(overlay);
         remove(&path)?;
     }
     Ok(0)
@@ -138,14 +139,15 @@ pub fn commit(store: &Store, job: &Path, name: &str) -> Result<u8, Complaint> {
 /// Throws JOB's changes away.
 pub fn discard(store: &Store, job: &Path) -> Result<u8, Complaint> {
     let path = find(store, job)?;
+    if is_named(store, &path) {
+        // Also of a job that was killed as it began or ended.
+        remove(&path)?;
+        return Ok(0);
+    }
     match Upper::owner(&path).map_err(|e| e.to_string())? {
         None => return Err(format!("{}: there are no changes in it", path.display())),
-        Some((manifest, lease)) if !is_named(store, &path) => {
+        Some((manifest, lease)) => {
             Upper::reset(&path, &manifest, &lease).map_err(|e| e.to_string())?;
-        }
-        Some((_, lease)) => {
-            remove(&path)?;
-            drop(lease);
         }
     }
     Ok(0)
@@ -158,5 +160,5 @@ fn is_named(store: &Store, path: &Path) -> bool {
 }
 
 fn remove(path: &Path) -> Result<(), Complaint> {
-    fs::remove_dir_all(path).map_err(|e| format!("removing {}: {e}", path.display()))
+    Upper::remove_directory(path).map_err(|e| e.to_string())
 }

@@ -55,8 +55,10 @@ pub fn finish(job: &Job) -> (Vec<String>, Vec<String>) {
                 })
                 .inspect(|_| {
                     if end.called.is_some() {
-                        // Empty by now. What is left of it is in nobody's way.
-                        let _ = std::fs::remove_dir_all(overlay.upper().path());
+                        // Empty by now, and as such in nobody's way if it can't be removed.
+                        if let Err(e) = Upper::remove_directory(overlay.upper().path()) {
+                            tracing::debug!("{e}");
+                        }
                     }
                 }),
         };
