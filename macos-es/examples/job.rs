@@ -7,7 +7,8 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use vrift_macos_es::job::{Job, Restricted};
+use vrift_macos_es::job::Job;
+use vrift_policy::Restricted;
 use vrift_store::{IngestOptions, Progress, Store};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -15,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [dir, at, library, restricted] = arguments.as_slice() else {
         return Err("four arguments: DIR AT LIBRARY observe|clone|refuse".into());
     };
-    let known = |one: &Restricted| restricted.to_str() == Some(one.name());
+    let known = |one: &Restricted| restricted.to_str() == Some(one.as_str());
     let restricted = Restricted::ALL.into_iter().find(known).ok_or("observe, clone or refuse")?;
     let dir = Path::new(dir).canonicalize()?;
     let (root, private) = (dir.join("store"), dir.join("private"));

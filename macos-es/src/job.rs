@@ -7,38 +7,13 @@
 //! point by turns. All paths are absolute and without links.
 
 use thiserror::Error;
+/// What becomes of programs that refuse the shim: the policy's word.
+pub use vrift_policy::Restricted;
 
 /// The variable that names the file.
 pub const VARIABLE: &str = "VRIFT_SHIM_JOB";
 
 const FIRST: &[u8] = b"vrift shim 1";
-
-/// What is done with a program that the loader keeps the shim out of.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Restricted {
-    /// It runs, and sees no mount: Endpoint Security, where there is a client, still does.
-    Observe,
-    /// It runs in a clone of the tree: its directory, and those of its arguments that name something
-    /// projected, are real ones then.
-    Clone,
-    /// It is not run: EPERM.
-    Refuse,
-}
-
-impl Restricted {
-    /// Every one.
-    pub const ALL: [Restricted; 3] = [Restricted::Observe, Restricted::Clone, Restricted::Refuse];
-
-    /// Its name in the file, and in a policy.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Restricted::Observe => "observe",
-            Restricted::Clone => "clone",
-            Restricted::Refuse => "refuse",
-        }
-    }
-}
 
 /// A job's description, in the bytes of its file.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -95,7 +70,7 @@ impl<'a> Job<'a> {
         }
         let (store, private, library) = (path(rest)?, path(rest)?, path(rest)?);
         let word = next(rest)?;
-        let restricted = Restricted::ALL.into_iter().find(|one| one.name().as_bytes() == word);
+        let restricted = Restricted::ALL.into_iter().find(|one| one.as_str().as_bytes() == word);
         let restricted = restricted.ok_or(JobError::Restricted)?;
         let mounts = *rest;
         while !rest.is_empty() {
@@ -118,7 +93,7 @@ impl<'a> Job<'a> {
         restricted: Restricted,
         mounts: &[(&[u8], &[u8])],
     ) -> Vec<u8> {
-        let mut words = vec![FIRST, store, private, library, restricted.name().as_bytes()];
+        let mut words = vec![FIRST, store, private, library, restricted.as_str().as_bytes()];
         words.extend(mounts.iter().flat_map(|(manifest, at)| [*manifest, *at]));
         words.into_iter().flat_map(|word| [word, b"\0"].concat()).collect()
     }
@@ -126,7 +101,8 @@ impl<'a> Job<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Job, JobError, Restricted};
+    use super::{Job, JobError};
+    use vrift_policy::Restricted;
 
     #[test]
     fn what_is_written_is_read() {

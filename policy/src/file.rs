@@ -27,6 +27,8 @@ pub struct Policy {
     pub syscalls: Syscalls,
     /// What is recorded.
     pub trace: Trace,
+    /// What holds on macOS alone.
+    pub macos: Macos,
 }
 
 /// The `[job]` table.
@@ -104,6 +106,42 @@ pub struct Trace {
 impl Default for Trace {
     fn default() -> Self {
         Trace { reads: true, probes: true }
+    }
+}
+
+/// The `[macos]` table. Linux has no use for it, and reads it all the same: a file may be shared.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Macos {
+    /// What becomes of programs that the loader keeps the shim out of.
+    pub restricted: Restricted,
+}
+
+/// What is done with a program that macOS' loader keeps the shim out of, so that it would see no mount.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restricted {
+    /// It runs, and sees no mount: Endpoint Security, where there is a client, still does.
+    Observe,
+    /// It runs in a clone of the tree: its directory, and those of its arguments that name something
+    /// projected, are real ones then.
+    #[default]
+    Clone,
+    /// It is not run: EPERM.
+    Refuse,
+}
+
+impl Restricted {
+    /// Every one.
+    pub const ALL: [Restricted; 3] = [Restricted::Observe, Restricted::Clone, Restricted::Refuse];
+
+    /// The word that a policy file uses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Restricted::Observe => "observe",
+            Restricted::Clone => "clone",
+            Restricted::Refuse => "refuse",
+        }
     }
 }
 
@@ -238,7 +276,8 @@ impl Policy {
             reads: raw.trace.reads.unwrap_or(usual.reads),
             probes: raw.trace.probes.unwrap_or(usual.probes),
         };
-        (Policy { job, mounts, rules, syscalls, trace }, faults)
+        let macos = Macos { restricted: raw.macos.restricted.unwrap_or_default() };
+        (Policy { job, mounts, rules, syscalls, trace, macos }, faults)
     }
 
     /// Everything this policy asks for that this release does not do: one line for each use, with

@@ -29,7 +29,8 @@ pub use decision::{Operation, Outcome, Permission, Target, decide};
 pub use errno::Errno;
 pub use error::{MountArgError, PolicyError};
 pub use file::{
-    Access, Compat32, Enforce, IoUring, Job, OnLeftover, Policy, Rule, RulePath, Syscalls, Trace,
+    Access, Compat32, Enforce, IoUring, Job, Macos, OnLeftover, Policy, Restricted, Rule, RulePath,
+    Syscalls, Trace,
 };
 pub use mount::{Mode, MountSpec, OnExit, Origin};
 pub use opening::Opening;

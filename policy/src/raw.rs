@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::error::PolicyError;
-use crate::file::{Access, Compat32, Enforce, IoUring, OnLeftover};
+use crate::file::{Access, Compat32, Enforce, IoUring, OnLeftover, Restricted};
 use crate::mount::Mode;
 use crate::suggest::nearest;
 
@@ -34,6 +34,8 @@ pub(crate) struct RawPolicy {
     pub(crate) syscalls: RawSyscalls,
     #[serde(default)]
     pub(crate) trace: RawTrace,
+    #[serde(default)]
+    pub(crate) macos: RawMacos,
 }
 
 #[derive(Default, Deserialize)]
@@ -78,6 +80,12 @@ pub(crate) struct RawSyscalls {
 pub(crate) struct RawTrace {
     pub(crate) reads: Option<bool>,
     pub(crate) probes: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawMacos {
+    pub(crate) restricted: Option<Restricted>,
 }
 
 /// A policy file's text and name: turns byte offsets into `FILE:LINE: …`.

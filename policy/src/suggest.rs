@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn only_what_was_probably_meant_is_suggested() {
-        let keys = ["version", "job", "mount", "rule", "syscalls", "trace"];
+        let keys = ["version", "job", "mount", "rule", "syscalls", "trace", "macos"];
         assert_eq!(nearest("moutn", keys), Some("mount"));
         assert_eq!(nearest("mounts", keys), Some("mount"));
         assert_eq!(nearest("Syscall", keys), Some("syscalls"));

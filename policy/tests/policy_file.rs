@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use vrift_policy::{
-    Access, Compat32, Enforce, IoUring, Mode, MountSpec, OnExit, OnLeftover, Policy, Syscalls,
-    Trace,
+    Access, Compat32, Enforce, IoUring, Mode, MountSpec, OnExit, OnLeftover, Policy, Restricted,
+    Syscalls, Trace,
 };
 
 fn parse(text: &str) -> Policy {
@@ -60,6 +60,9 @@ no_new_privs = false
 [trace]
 reads = false
 probes = false
+
+[macos]
+restricted = "refuse"
 "#;
 
 #[test]
@@ -89,12 +92,25 @@ fn every_key_is_read() {
     let Syscalls { io_uring, compat32, no_new_privs } = policy.syscalls;
     assert_eq!((io_uring, compat32, no_new_privs), (IoUring::Allow, Compat32::Enosys, false));
     assert_eq!(policy.trace, Trace { reads: false, probes: false });
+    assert_eq!(policy.macos.restricted, Restricted::Refuse);
+}
+
+#[test]
+fn programs_that_keep_the_shim_out_have_three_fates() {
+    for one in Restricted::ALL {
+        let text = format!("version = 1\n[macos]\nrestricted = \"{}\"\n", one.as_str());
+        assert_eq!(parse(&text).macos.restricted, one);
+    }
+    assert_eq!(Policy::default().macos.restricted, Restricted::Clone);
 }
 
 #[test]
 fn a_policy_that_says_nothing_is_the_default() {
     assert_eq!(parse("version = 1"), Policy::default());
-    assert_eq!(parse("# a comment\nversion = 1\n[job]\n[trace]\n[syscalls]\n"), Policy::default());
+    assert_eq!(
+        parse("# a comment\nversion = 1\n[job]\n[trace]\n[syscalls]\n[macos]\n"),
+        Policy::default()
+    );
     let usual = Policy::default();
     assert!(usual.syscalls.no_new_privs && usual.trace.reads && usual.trace.probes);
     assert_eq!(usual.syscalls.io_uring, IoUring::Enosys);
@@ -130,7 +146,7 @@ fn each_mistake_is_one_line_with_its_place() {
         (head("\n[syscall]\n"), "vrift.toml:3: unknown key `syscall`; did you mean `syscalls`?"),
         (
             head("[network]\n"),
-            "vrift.toml:2: unknown key `network`; known here: `version`, `job`, `mount`, `rule`, `syscalls`, `trace`",
+            "vrift.toml:2: unknown key `network`; known here: `version`, `job`, `mount`, `rule`, `syscalls`, `trace`, `macos`",
         ),
         (
             head("[job]\non-leftover = \"kill\"\n"),
@@ -156,6 +172,10 @@ fn each_mistake_is_one_line_with_its_place() {
         (
             head("[trace]\nreads = \"yes\"\n"),
             "vrift.toml:3: invalid type: string \"yes\", expected a boolean",
+        ),
+        (
+            head("[macos]\nrestricted = \"clones\"\n"),
+            "vrift.toml:3: unknown value `clones`; did you mean `clone`?",
         ),
         (head("[[mount]]\nat = \"/v\"\n"), "vrift.toml:2: missing field `manifest`"),
         (head("[[mount]]\nmanifest = \"v\"\n"), "vrift.toml:2: missing field `at`"),
