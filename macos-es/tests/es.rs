@@ -33,8 +33,8 @@ fn guard(rules: &str) -> Guard {
     );
     let policy = Policy::parse(&text, Path::new("vrift.toml")).expect("a policy");
     let around = Surroundings { home: Some("/Users/u".into()), ..Surroundings::default() };
-    let store = Path::new("/Users/u/store");
-    Guard::new(&policy, store, Path::new("/Users/u/store/jobs/j"), &around).expect("rules")
+    let places = (Path::new("/Users/u/store"), Path::new("/Users/u/store/jobs/j"));
+    Guard::new(&policy, Some(places), &around).expect("rules")
 }
 
 fn process(pid: i32, version: u32, parent: i32) -> Process {
@@ -51,6 +51,7 @@ fn process(pid: i32, version: u32, parent: i32) -> Process {
 fn event(process: Process, what: What) -> EsEvent {
     EsEvent {
         action: Action::Auth,
+        client: 0,
         name: "event".into(),
         seq: None,
         global_seq: None,
@@ -168,6 +169,19 @@ fn what_may_happen() {
 }
 
 #[test]
+fn a_guard_without_mounts_keeps_nothing() {
+    let text = "version = 1\n[[rule]]\npaths = [\"/etc/**\"]\naccess = \"read-only\"\n";
+    let policy = Policy::parse(text, Path::new("vrift.toml")).expect("a policy");
+    let guard = Guard::new(&policy, None, &Surroundings::default()).expect("rules");
+    assert!(guard.trees().is_empty() && guard.private().is_none() && guard.has_rules());
+    let tree = ProcessTree::of(FIRST);
+    let asked = |what| decide(&ours(what), &tree, &guard);
+    assert_eq!(asked(What::Unlink(file("/Users/u/a"))), Reply::Allow);
+    assert_eq!(asked(What::Create(file("/a"))), Reply::Allow);
+    assert_eq!(asked(What::Unlink(file("/etc/hosts"))), Reply::Deny);
+}
+
+#[test]
 fn flags_are_a_mask_that_can_be_kept() {
     for (reply, flags, lets) in [
         (Reply::Flags(ALL), FREAD | FWRITE | O_TRUNC, true),
@@ -237,6 +251,22 @@ fn the_tree_follows_fork_exec_and_pids_that_are_given_anew() {
     assert_eq!(number(&tree, 501, 15), None);
     assert_eq!(tree.len(), 1);
     assert!(!tree.is_empty());
+}
+
+#[test]
+fn the_first_process_is_known_by_its_pid_until_its_version_is_told() {
+    let mut tree = ProcessTree::awaiting(500);
+    let told = |process, what| EsEvent { action: Action::Notify, ..event(process, what) };
+    let look = || What::Look(Look::Stat, file("/x"));
+    // Whoever else is told of first is a stranger, a child of its own pid's too.
+    assert_eq!(tree.note(&told(process(400, 7, 1), look())), [0u32; 0]);
+    assert_eq!(tree.note(&told(process(501, 8, 500), look())), [0u32; 0]);
+    assert_eq!(tree.note(&told(process(500, 10, 1), look())), [1]);
+    assert_eq!(tree.get(FIRST).map(|member| (member.number, member.parent)), Some((1, None)));
+    assert_eq!(tree.note(&told(process(501, 8, 500), look())), [2]);
+    // Once it has ended, the pid is anybody's.
+    tree.ended(FIRST);
+    assert_eq!(tree.note(&told(process(500, 90, 1), look())), [0u32; 0]);
 }
 
 /// The answers to all messages, in order; None: one was dropped without.
@@ -551,6 +581,13 @@ fn lost_events_are_noticed() {
         lost += gaps.note(&event);
     }
     assert_eq!((lost, gaps.lost(), gaps.complete()), (1, 1, false));
+    // Two clients count by themselves.
+    let mut gaps = Gaps::default();
+    for (client, seq) in [(0, 7), (1, 0), (0, 8), (1, 1), (1, 3)] {
+        let numbers = EsEvent { client, global_seq: Some(seq), ..ours(What::Unknown("x".into())) };
+        gaps.note(&numbers);
+    }
+    assert_eq!(gaps.lost(), 1);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::event::EsEvent;
 use super::mute::Plan;
 
 /// Why the framework would not.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EndpointError {
     /// `ES_NEW_CLIENT_RESULT_ERR_NOT_ENTITLED`.
     #[error(
@@ -26,6 +26,9 @@ pub enum EndpointError {
     /// `ES_NEW_CLIENT_RESULT_ERR_TOO_MANY_CLIENTS`.
     #[error("this machine has too many Endpoint Security clients; end another one")]
     TooMany,
+    /// This program can't run there at all.
+    #[error("Endpoint Security needs {0}")]
+    Needs(&'static str),
     /// Anything else, by its number.
     #[error("Endpoint Security failed with {0}")]
     Other(u32),
@@ -49,7 +52,7 @@ pub trait Endpoint {
     /// Its messages.
     type Message: Message;
 
-    /// Mutes and subscribes.
+    /// One more client: mutes and subscribes.
     ///
     /// # Errors
     /// The framework's.

@@ -67,16 +67,24 @@ impl<'g> Client<'g> {
         recorder: &mut Recorder,
     ) -> Result<(), EndpointError> {
         let mut first = Ok(());
-        while let Some(message) = endpoint.next() {
-            let answered = self.handle(endpoint.now(), message, recorder);
-            if answered.is_err() {
-                self.tally.failed += 1;
-                if first.is_ok() {
-                    first = answered;
-                }
+        while let Some(answered) = self.step(endpoint, recorder) {
+            if first.is_ok() {
+                first = answered;
             }
         }
         first
+    }
+
+    /// Deals with the next message. None: there will be no more.
+    pub fn step<E: Endpoint>(
+        &mut self,
+        endpoint: &mut E,
+        recorder: &mut Recorder,
+    ) -> Option<Result<(), EndpointError>> {
+        let message = endpoint.next()?;
+        let answered = self.handle(endpoint.now(), message, recorder);
+        self.tally.failed += u64::from(answered.is_err());
+        Some(answered)
     }
 
     /// One message: the answer goes out before anything of it is recorded.

@@ -56,27 +56,27 @@ pub struct Guard {
     /// The store's root and the mount points: absolute, normal paths.
     trees: Vec<Vec<u8>>,
     /// The job's private directory: what stands for directories, and clones, are made there by the
-    /// shim, in the job's own processes.
-    private: Vec<u8>,
+    /// shim, in the job's own processes. None for a job without mounts.
+    private: Option<Vec<u8>>,
     rules: Rules,
 }
 
 impl Guard {
-    /// What a policy asks for, over a store and a job's private directory.
+    /// What a policy asks for, over a store and a job's private directory, where it has mounts.
     ///
     /// # Errors
     /// One for each pattern of a rule that can't be used.
     pub fn new(
         policy: &Policy,
-        store: &Path,
-        private: &Path,
+        places: Option<(&Path, &Path)>,
         around: &Surroundings,
     ) -> Result<Guard, Vec<PolicyError>> {
         let mounts = || policy.mounts.iter().map(|mount| mount.at.as_path());
         let rules = Rules::new(&policy.rules, mounts(), around)?;
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
-        let trees = mounts().chain([store]).map(bytes).collect();
-        Ok(Guard { trees, private: bytes(private), rules })
+        let store = places.map(|(store, _)| store);
+        let trees = mounts().chain(store).map(bytes).collect();
+        Ok(Guard { trees, private: places.map(|(_, private)| bytes(private)), rules })
     }
 
     /// The trees that nothing may change: the mount points, and the store last.
@@ -87,8 +87,8 @@ impl Guard {
 
     /// The job's private directory.
     #[must_use]
-    pub fn private(&self) -> &[u8] {
-        &self.private
+    pub fn private(&self) -> Option<&[u8]> {
+        self.private.as_deref()
     }
 
     /// Are there rules for real paths?
@@ -99,7 +99,7 @@ impl Guard {
 
     fn zone(&self, path: &[u8]) -> Zone {
         // The private directory mostly lies in the store.
-        if path != self.private && within(path, &self.private) {
+        if self.private().is_some_and(|private| path != private && within(path, private)) {
             Zone::Private
         } else if self.trees.iter().any(|tree| within(path, tree)) {
             Zone::Kept
@@ -115,7 +115,7 @@ impl Guard {
 
     /// Is a mount point, the store or the private directory below it? It must stay where it is.
     fn holds(&self, path: &[u8]) -> bool {
-        self.trees.iter().chain([&self.private]).any(|tree| within(tree, path))
+        self.trees.iter().chain(&self.private).any(|tree| within(tree, path))
     }
 
     fn rule(&self, path: &[u8]) -> Verdict<'_> {

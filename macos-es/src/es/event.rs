@@ -172,6 +172,8 @@ pub enum What {
 pub struct EsEvent {
     /// Asked or told.
     pub action: Action,
+    /// Which of this program's clients was told, from 0. Each counts its events by itself.
+    pub client: u8,
     /// The event's name as eslogger has it: `open`, `rename`. Sequence numbers are counted by it.
     pub name: String,
     /// `seq_num`: one for each client and kind of event.

@@ -159,6 +159,7 @@ pub fn event(value: &Value) -> Shape<EsEvent> {
     let asked = number("action_type") == Some(0);
     Ok(EsEvent {
         action: if asked { Action::Auth } else { Action::Notify },
+        client: 0,
         name: name.clone(),
         seq: number("seq_num"),
         global_seq: number("global_seq_num"),

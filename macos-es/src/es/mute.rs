@@ -132,7 +132,7 @@ pub fn plan(guard: &Guard, records: bool, own: ProcessKey, macos: (u16, u16)) ->
     }
     let mut files = client(&[GUARDED]);
     files.mute.push(Mute::InvertTargets);
-    for tree in guard.trees().iter().map(Vec::as_slice).chain([guard.private()]) {
+    for tree in guard.trees().iter().map(Vec::as_slice).chain(guard.private()) {
         // The tree itself is a name, too; and a prefix without a slash would be its sister's.
         files.mute.push(Mute::Target(tree.to_vec()));
         files.mute.push(Mute::TargetPrefix([tree, b"/"].concat()));

@@ -20,6 +20,8 @@ pub struct ProcessTree {
     members: HashMap<ProcessKey, Member>,
     /// The version that a pid has now.
     versions: HashMap<i32, u32>,
+    /// The pid of the first process, until an event tells its version.
+    awaited: Option<i32>,
     last: u32,
 }
 
@@ -30,6 +32,13 @@ impl ProcessTree {
         let mut tree = ProcessTree::default();
         tree.add(first, None, false);
         tree
+    }
+
+    /// A tree that begins with the process of this pid, whichever version the first event tells. The
+    /// process has to be there until then, so that nobody else is given its pid.
+    #[must_use]
+    pub fn awaiting(pid: i32) -> ProcessTree {
+        ProcessTree { awaited: Some(pid), ..ProcessTree::default() }
     }
 
     fn add(&mut self, key: ProcessKey, parent: Option<u32>, guessed: bool) -> u32 {
@@ -53,6 +62,12 @@ impl ProcessTree {
     #[must_use]
     pub fn get(&self, key: ProcessKey) -> Option<&Member> {
         self.members.get(&key)
+    }
+
+    /// How many there have been.
+    #[must_use]
+    pub const fn known(&self) -> u32 {
+        self.last
     }
 
     /// How many are alive.
@@ -103,6 +118,10 @@ impl ProcessTree {
         let (key, parent) = (process.key, process.parent);
         if self.members.contains_key(&key) || process.client {
             return None;
+        }
+        if self.awaited == Some(key.pid) {
+            self.awaited = None;
+            return Some(self.add(key, None, false));
         }
         // The same pid with a version that is not known: an exec that was not told.
         if let Some(&version) = self.versions.get(&key.pid)
