@@ -35,6 +35,7 @@ use nix::sys::socket::{
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use pinned::Pinned;
+use rustix::fs::{Mode as RawMode, OFlags, RenameFlags, renameat_with};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs;
@@ -52,6 +53,9 @@ const MOST_INCOMING: usize = 32;
 const LOOK: Duration = Duration::from_millis(200);
 /// How long supervisors may take to end their containers when the agent ends.
 const LAST: Duration = Duration::from_secs(20);
+
+/// The bytes of a path in an address of unix(7).
+const LONGEST_SOCKET: usize = 107;
 
 /// What the agent is to do.
 pub struct Settings {
@@ -147,11 +151,35 @@ fn bind(path: &Path) -> Result<UnixListener, Complaint> {
         Err(e) if e.kind() == ErrorKind::NotFound => {}
         Err(e) => return Err(fault(&e)),
     }
-    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let bound = UnixListener::bind(path);
-    nix::sys::stat::umask(before);
-    let bound = bound.map_err(|e| fault(&e))?;
+    let bound = bind_by_another_name(path).map_err(|e| match e.kind() {
+        ErrorKind::AlreadyExists => fault(&"another agent listens there; name another path"),
+        _ => fault(&e),
+    })?;
     bound.set_nonblocking(true).map_err(|e| fault(&e))?;
+    Ok(bound)
+}
+
+/// The socket gets its name when it is listened to: a runtime that came in between bind(2) and
+/// listen(2) would be refused. A socket's whole path may have 107 bytes only, so it is named through
+/// its directory.
+fn bind_by_another_name(path: &Path) -> std::io::Result<UnixListener> {
+    if path.as_os_str().len() > LONGEST_SOCKET {
+        // Nobody could connect to it.
+        return Err(Errno::ENAMETOOLONG.into());
+    }
+    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+    let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(parent.unwrap_or(Path::new(".")), flags, RawMode::empty())?;
+    let new = format!(".vrift-{}", std::process::id());
+    let place = format!("/proc/self/fd/{}/{new}", dir.as_raw_fd());
+    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+    let bound = UnixListener::bind(&place);
+    nix::sys::stat::umask(before);
+    let bound = bound?;
+    renameat_with(&dir, new.as_str(), &dir, name, RenameFlags::NOREPLACE).inspect_err(|_| {
+        let _ = fs::remove_file(&place);
+    })?;
     Ok(bound)
 }
 
