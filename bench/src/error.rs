@@ -58,6 +58,14 @@ pub enum Failure {
         /// What did.
         what: String,
     },
+    /// A variable of the environment can't be understood.
+    #[error("{name}={text}: must be a whole number above 0")]
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// What it is set to.
+        text: String,
+    },
     /// The kernel lacks what a floor needs.
     #[error("this kernel cannot run a floor: {0}")]
     Kernel(String),

@@ -3,11 +3,13 @@
 //! Exit status: 0 when every figure was taken, whatever it is; 1 when one could not be taken.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use vrift_bench::Failure;
-use vrift_bench::run::{self, Options, fixture, report::Markdown};
+use vrift_bench::run::report::{Figures, Markdown};
+use vrift_bench::run::{self, Options, fixture, plots};
 
 fn main() -> ExitCode {
     match compare(&Options::parse()) {
@@ -27,6 +29,9 @@ fn compare(options: &Options) -> Result<bool, Failure> {
         println!("calls {} {}", directory.join("base").display(), other.display());
         return Ok(true);
     }
+    if let (Some(from), Some(directory)) = (&options.from, &options.plots) {
+        return draw(&plots::read(from)?, directory);
+    }
     let figures = run::measure(options)?;
     let json = serde_json::to_string(&figures)
         .map_err(|error| Failure::io("cannot write JSON")(error.into()))?;
@@ -39,5 +44,16 @@ fn compare(options: &Options) -> Result<bool, Failure> {
         None => writeln!(stdout, "\n```json\n{json}\n```")
             .map_err(Failure::io("cannot write to stdout"))?,
     }
+    if let Some(directory) = &options.plots {
+        draw(&figures, directory)?;
+    }
     Ok(figures.problems.is_empty())
+}
+
+/// Draws the tables and says where; always true.
+fn draw(figures: &Figures, directory: &Path) -> Result<bool, Failure> {
+    for path in plots::write(figures, directory)? {
+        eprintln!("plots: {}", path.display());
+    }
+    Ok(true)
 }

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 use crate::floor::Report;
@@ -23,16 +23,35 @@ use super::stats::Samples;
 use super::tools::Tools;
 
 /// One way of building, over the rounds.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Cost {
     /// Seconds from start to end.
     pub wall: Samples,
     /// Seconds of CPU time, the supervisor's with it.
     pub cpu: Samples,
+    /// Mebibytes of memory that the process which was started had at most: the supervisor's, without
+    /// the job's. Of native runs it says nothing.
+    #[serde(default)]
+    pub peak: Samples,
+}
+
+impl Cost {
+    /// Counts one run.
+    pub fn add(&mut self, done: &Done) {
+        self.wall.push(done.took.as_secs_f64());
+        self.cpu.push(done.cpu.as_secs_f64());
+        self.peak.all.extend(done.peak.map(mebibytes));
+    }
+}
+
+/// Bytes in mebibytes, to a kibibyte.
+#[must_use]
+pub fn mebibytes(bytes: u64) -> f64 {
+    u32::try_from(bytes >> 10).map_or(f64::INFINITY, f64::from) / 1024.0
 }
 
 /// What a build takes, each way.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Build {
     /// What was built.
     pub project: String,
@@ -101,8 +120,7 @@ pub fn measure(
         eprintln!("build: round {round} of {rounds}");
         let mut add = |job: &Job, cost: &mut Cost| -> Result<(), Failure> {
             let (done, outputs) = place.build(job)?;
-            cost.wall.push(done.took.as_secs_f64());
-            cost.cpu.push(done.cpu.as_secs_f64());
+            cost.add(&done);
             if outputs != expected {
                 build.identical = false;
             }
@@ -197,6 +215,7 @@ impl Place {
             .cwd(&self.out)
             // An outer make's jobserver is not ours.
             .env("MAKEFLAGS", "")
+            .watched()
     }
 
     /// Builds from nothing: what it cost, and what came out.

@@ -1,8 +1,9 @@
 //! Single system calls: the guest `calls` natively, under both floors and under vrift-trace.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 use crate::guest::{Times, fixture};
@@ -13,7 +14,7 @@ use super::stats::Samples;
 use super::tools::Tools;
 
 /// Which floor a call is compared with.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Against {
     /// The floor that says CONTINUE: the call is not answered by vrift-trace either, or a floor
@@ -24,12 +25,12 @@ pub enum Against {
 }
 
 /// One operation in nanoseconds, over the rounds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Row {
     /// The guest's name for it.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What it is, for people.
-    pub label: &'static str,
+    pub label: Cow<'static, str>,
     /// Which floor counts.
     pub against: Against,
     /// The ratio to that floor that is aimed at.
@@ -128,6 +129,7 @@ pub fn measure(
 fn empty((name, label, against, aim): (&'static str, &'static str, Against, Option<f64>)) -> Row {
     let none = Samples::default;
     let (native, floor, answering, trace) = (none(), none(), none(), none());
+    let (name, label) = (name.into(), label.into());
     Row { name, label, against, aim, native, floor, answering, trace }
 }
 
@@ -136,7 +138,7 @@ fn add(rows: &mut [Row], job: &Job, column: fn(&mut Row) -> &mut Samples) -> Res
     let times: Times = serde_json::from_slice(&done.stdout)
         .map_err(|source| Failure::Output { command: job.line(), source })?;
     for row in rows {
-        if let Some(time) = times.get(row.name) {
+        if let Some(time) = times.get(&*row.name) {
             column(row).push(time.median);
         }
     }

@@ -55,6 +55,100 @@ pub fn make_large(root: &Path, files: usize) -> Result<(), Failure> {
     make().map_err(Failure::io(format!("cannot make {files} files in {}", root.display())))
 }
 
+/// Makes a tree of `files` small files in directories of a hundred, every one with a content of its
+/// own, of 100 to 4,000 bytes of text; the same every time.
+///
+/// # Errors
+/// Those of making files.
+pub fn make_small(root: &Path, files: usize) -> Result<(), Failure> {
+    let make = || -> io::Result<()> {
+        fs::create_dir_all(root)?;
+        let mut random = Random::default();
+        let mut content = String::new();
+        for number in 0..files {
+            let directory =
+                root.join(format!("part-{:02}/section-{:04}", number / 10_000, number / 100));
+            if number % 100 == 0 {
+                fs::create_dir_all(&directory)?;
+            }
+            content.clear();
+            content.push_str(&format!("file {number}\n"));
+            // Most are short.
+            let length = 100 + (random.below(3900) * random.below(3900)) / 3900;
+            while content.len() < length {
+                content.push_str(WORDS[random.below(WORDS.len())]);
+                content.push(if random.below(10) == 0 { '\n' } else { ' ' });
+            }
+            fs::write(directory.join(format!("file-{number:06}.txt")), &content)?;
+        }
+        Ok(())
+    };
+    make().map_err(Failure::io(format!("cannot make {files} files in {}", root.display())))
+}
+
+/// Makes `count` files of `size` bytes each, whose content no compression makes shorter; the same every
+/// time.
+///
+/// # Errors
+/// Those of making files.
+pub fn make_big(root: &Path, count: usize, size: usize) -> Result<(), Failure> {
+    let make = || -> io::Result<()> {
+        fs::create_dir_all(root)?;
+        let mut random = Random::default();
+        for number in 0..count {
+            let words = size.div_ceil(8);
+            let mut content: Vec<u8> =
+                (0..words).flat_map(|_| random.next().to_le_bytes()).collect();
+            content.truncate(size);
+            fs::write(root.join(format!("big-{number:02}.bin")), content)?;
+        }
+        Ok(())
+    };
+    make().map_err(Failure::io(format!("cannot make {count} big files in {}", root.display())))
+}
+
+const WORDS: [&str; 16] = [
+    "tree",
+    "store",
+    "blob",
+    "manifest",
+    "build",
+    "path",
+    "name",
+    "call",
+    "mount",
+    "file",
+    "link",
+    "directory",
+    "process",
+    "answer",
+    "content",
+    "hash",
+];
+
+/// Marsaglia's xorshift64*: numbers that look random and are the same in every run.
+struct Random(u64);
+
+impl Default for Random {
+    fn default() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Less than `end`, which is above 0.
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() >> 32).unwrap_or(0) % end
+    }
+}
+
 /// Where to project `real`: a path where nothing is, with as many components, since what a build
 /// asks grows with the depth of its paths.
 #[must_use]
@@ -74,6 +168,33 @@ pub fn mount_point(real: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_files_are_all_different_and_the_same_every_time() {
+        let work = tempfile::tempdir().unwrap();
+        let read = |name: &str| {
+            let root = work.path().join(name);
+            make_small(&root, 250).unwrap();
+            let file =
+                |n: usize| root.join(format!("part-00/section-{:04}/file-{n:06}.txt", n / 100));
+            (0..250).map(|n| fs::read(file(n)).unwrap()).collect::<Vec<_>>()
+        };
+        let (one, other) = (read("one"), read("other"));
+        assert_eq!(one, other);
+        let different: std::collections::BTreeSet<_> = one.iter().collect();
+        assert_eq!(different.len(), 250);
+        assert!(one.iter().all(|content| (100..=4100).contains(&content.len())));
+    }
+
+    #[test]
+    fn big_files_have_the_size_that_was_asked_for() {
+        let work = tempfile::tempdir().unwrap();
+        make_big(work.path(), 3, 1001).unwrap();
+        for number in 0..3 {
+            let file = work.path().join(format!("big-{number:02}.bin"));
+            assert_eq!(fs::metadata(file).unwrap().len(), 1001);
+        }
+    }
 
     #[test]
     fn a_mount_point_is_as_deep_as_the_real_tree() {

@@ -1,20 +1,21 @@
 //! What a figure was taken on: processor, kernel, load.
 
+use std::borrow::Cow;
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine, as far as it explains a figure.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Machine {
     /// The processor's name.
     pub processor: String,
     /// CPUs that this process may use.
     pub cpus: usize,
     /// `x86_64`, `aarch64`.
-    pub architecture: &'static str,
+    pub architecture: Cow<'static, str>,
     /// The kernel's release.
     pub kernel: String,
     /// The share of its CPUs' time, 0 to 1, that others took just before the run; `None` where it
@@ -42,7 +43,7 @@ impl Machine {
         Self {
             processor: processor.to_owned(),
             cpus: thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            architecture: std::env::consts::ARCH,
+            architecture: std::env::consts::ARCH.into(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             busy: before.zip(after).and_then(|(before, after)| share_busy(before, after)),
             file_system: file_system(&read("/proc/self/mounts"), work),

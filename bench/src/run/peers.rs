@@ -4,10 +4,11 @@
 //! What they give differs, and the table says so: strace and `vrift-trace -o` write down what was
 //! asked, the others show a tree where there is none.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 
@@ -18,12 +19,12 @@ use super::sources;
 use super::tools::Tools;
 
 /// A tool beside the others.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Peer {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What it does with the tree.
-    pub gives: &'static str,
+    pub gives: Cow<'static, str>,
     /// The number that its `--version` says.
     pub version: String,
     /// The C build.
@@ -33,7 +34,7 @@ pub struct Peer {
 }
 
 /// All of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Peers {
     /// What was built.
     pub project: String,
@@ -42,7 +43,7 @@ pub struct Peers {
     /// Native first.
     pub peers: Vec<Peer>,
     /// The programs that are not installed.
-    pub absent: Vec<&'static str>,
+    pub absent: Vec<Cow<'static, str>>,
 }
 
 /// How a tool runs a job.
@@ -93,12 +94,13 @@ pub fn measure(
     for (how, name, program, gives) in TOOLS {
         let Some(version) = version(how, program, tools) else {
             if !program.is_empty() {
-                table.absent.push(program);
+                table.absent.push(program.into());
             }
             continue;
         };
         ways.push(Some(how));
         let (build, walk) = (Cost::default(), Cost::default());
+        let (name, gives) = (name.into(), gives.into());
         table.peers.push(Peer { name, gives, version, build, walk });
     }
     let native = place.make(&source);
@@ -126,8 +128,7 @@ pub fn measure(
             match once() {
                 Ok([built, walked]) => {
                     for (cost, done) in [(&mut peer.build, built), (&mut peer.walk, walked)] {
-                        cost.wall.push(done.took.as_secs_f64());
-                        cost.cpu.push(done.cpu.as_secs_f64());
+                        cost.add(&done);
                     }
                 }
                 Err(error) if how == How::Native => return Err(error),

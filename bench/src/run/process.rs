@@ -1,7 +1,7 @@
 //! Running a command: timed from its start to its end, output kept aside, killed when it hangs.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,6 +20,7 @@ pub struct Job {
     env: Vec<(OsString, OsString)>,
     cwd: Option<PathBuf>,
     limit: Duration,
+    watched: bool,
 }
 
 /// A command that ended with status 0.
@@ -30,9 +31,16 @@ pub struct Done {
     /// CPU time of it and of everything that it waited for. Other work on the machine changes this
     /// less than the time it took.
     pub cpu: Duration,
+    /// The most memory that the process itself had at a time, in bytes, where that was watched: a
+    /// supervisor's, then, without its job's. `None` too when it ended before it was looked at.
+    pub peak: Option<u64>,
     /// Its standard output.
     pub stdout: Vec<u8>,
 }
+
+/// How often the memory of a watched process is looked at. The kernel keeps the most that there was:
+/// what is missed is only what came after the last look.
+const LOOK: Duration = Duration::from_millis(5);
 
 impl Job {
     /// `program`, looked for in PATH when it has no slash, killed after two minutes.
@@ -43,6 +51,7 @@ impl Job {
             env: Vec::new(),
             cwd: None,
             limit: Duration::from_secs(120),
+            watched: false,
         }
     }
 
@@ -81,6 +90,13 @@ impl Job {
         self
     }
 
+    /// Watches how much memory the process takes.
+    #[must_use]
+    pub fn watched(mut self) -> Self {
+        self.watched = true;
+        self
+    }
+
     /// This job as the command of `supervisor`: its arguments, `--`, and this.
     #[must_use]
     pub fn under(self, supervisor: Self) -> Self {
@@ -88,6 +104,7 @@ impl Job {
         whole.env.extend(self.env);
         whole.cwd = self.cwd.or(whole.cwd);
         whole.limit = self.limit;
+        whole.watched |= self.watched;
         whole
     }
 
@@ -113,17 +130,14 @@ impl Job {
         let start = Instant::now();
         let mut child = command.spawn().map_err(fail("run"))?;
         let pid = child.id();
-        let (ended, watch) = mpsc::channel::<()>();
-        let limit = self.limit;
-        let watchdog = thread::spawn(move || {
-            let expired = watch.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout);
-            // The child is not reaped before this thread is joined, so that the pid is its own.
-            expired && process::kill(pid).is_ok()
-        });
+        let (ended, watch_end) = mpsc::channel::<()>();
+        let (limit, watched) = (self.limit, self.watched);
+        // The child is not reaped before this thread is joined, so that the pid is its own.
+        let watchdog = thread::spawn(move || watch(pid, &watch_end, limit, watched));
         let waited = process::wait_unreaped(pid);
         let took = start.elapsed();
         drop(ended);
-        let killed = watchdog.join().unwrap_or(false);
+        let (killed, peak) = watchdog.join().unwrap_or_default();
         waited.map_err(fail("wait for"))?;
         let status = child.wait().map_err(fail("wait for"))?;
         let cpu_after = process::children_cpu().map_err(fail("account for"))?;
@@ -140,7 +154,7 @@ impl Job {
             });
         }
         let stdout = contents(&mut stdout).map_err(fail("read the output of"))?;
-        Ok(Done { took, cpu: cpu_after.saturating_sub(cpu_before), stdout })
+        Ok(Done { took, cpu: cpu_after.saturating_sub(cpu_before), peak, stdout })
     }
 
     /// The command as one would type it, for messages.
@@ -149,6 +163,40 @@ impl Job {
         let words = std::iter::once(&self.program).chain(&self.args);
         words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Waits for the end of the process `pid`, and kills it when that takes longer than `limit`. Whether it
+/// did, and the most memory that it had, if that is `watched`.
+fn watch(
+    pid: u32,
+    end: &mpsc::Receiver<()>,
+    limit: Duration,
+    watched: bool,
+) -> (bool, Option<u64>) {
+    let start = Instant::now();
+    let mut peak = None;
+    loop {
+        let left = limit.saturating_sub(start.elapsed());
+        let pause = if watched { left.min(LOOK) } else { left };
+        if end.recv_timeout(pause) != Err(mpsc::RecvTimeoutError::Timeout) {
+            return (false, peak);
+        }
+        if left.is_zero() {
+            return (process::kill(pid).is_ok(), peak);
+        }
+        if watched {
+            // The last look counts: exec begins anew.
+            peak = peak_of(pid).or(peak);
+        }
+    }
+}
+
+/// The most memory that a process had so far; `None` when it has ended.
+fn peak_of(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 fn contents(file: &mut File) -> io::Result<Vec<u8>> {
@@ -182,6 +230,17 @@ mod tests {
         let hung = Job::new("sleep").arg("60").limit(Duration::from_millis(50)).run();
         assert!(matches!(hung, Err(Failure::TimedOut { .. })), "{hung:?}");
         assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_memory_of_the_process_itself_is_watched_and_not_its_childrens() {
+        let hog = "exec dd if=/dev/zero of=/dev/null bs=64M count=40 2>/dev/null";
+        let alone = Job::new("sh").args(["-c", hog]);
+        assert_eq!(alone.run().unwrap().peak, None);
+        let parent = Job::new("sh").args(["-c", "sh -c \"$1\"; exit", "sh", hog]);
+        let (alone, parent) = (alone.watched().run().unwrap(), parent.watched().run().unwrap());
+        assert!(alone.peak.unwrap() >= 64 << 20, "{alone:?}");
+        assert!(parent.peak.unwrap() < 32 << 20, "{parent:?}");
     }
 
     #[test]

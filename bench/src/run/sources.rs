@@ -1,5 +1,5 @@
-//! The C programs that are built: Lua 5.4 as Debian or Ubuntu have it, else a generated one; and
-//! Redis.
+//! The C programs that are built: Lua 5.4 as Debian or Ubuntu have it, else a generated one; Redis and
+//! SQLite.
 //!
 //! The sources are fetched once, into a cache directory, by an apt configuration of its own: the
 //! system's sources, with deb-src in the place of deb, and private lists. No file of the system
@@ -69,6 +69,14 @@ fn lua(directory: &Path) -> Result<String, Failure> {
 /// It cannot be fetched or unpacked.
 pub fn redis(directory: &Path) -> Result<String, Failure> {
     Ok(format!("Redis {}", debian("redis", directory)?))
+}
+
+/// Unpacks SQLite to `directory`, which must not exist; the name and version.
+///
+/// # Errors
+/// It cannot be fetched or unpacked.
+pub fn sqlite(directory: &Path) -> Result<String, Failure> {
+    Ok(format!("SQLite {}", debian("sqlite3", directory)?))
 }
 
 /// Unpacks the original sources of a Debian package to `directory`; the version.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 
@@ -13,7 +13,7 @@ use super::stats::Samples;
 use super::tools::Tools;
 
 /// Milliseconds from before the start to after the end, over the rounds.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Startup {
     /// Names in the mounted manifest.
     pub files: usize,

@@ -1,9 +1,9 @@
 //! The few numbers that are made of many: least, median.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Several measurements of one thing, in the order they were taken.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Samples {
     /// The measurements.
     pub all: Vec<f64>,
@@ -19,6 +19,12 @@ impl Samples {
     #[must_use]
     pub fn least(&self) -> Option<f64> {
         self.all.iter().copied().min_by(f64::total_cmp)
+    }
+
+    /// The most, or `None` when there are none.
+    #[must_use]
+    pub fn most(&self) -> Option<f64> {
+        self.all.iter().copied().max_by(f64::total_cmp)
     }
 
     /// The median (of an even number the mean of the middle two), or `None` when there are none.

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod calls;
+pub mod clock;
 pub mod launch;
 pub mod memory;
 pub mod process;

@@ -4,6 +4,8 @@
 //! of one operation over the batches. Every answer is checked while it is timed: an answer that
 //! differs from the fixture is an error, however fast it came.
 
+pub mod crowd;
+
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::hint::black_box;

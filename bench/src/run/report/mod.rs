@@ -1,19 +1,26 @@
 //! The figures as Markdown, for docs/PERFORMANCE.md, and as JSON.
 
+mod contention;
+mod jobs;
+mod store;
+
 use std::fmt::{self, Write};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::build::{Build, Cost};
 use super::calls::{Against, Row};
+use super::contention::Row as Crowded;
 use super::in_place::InPlace;
+use super::jobs::Jobs;
 use super::machine::Machine;
 use super::peers::Peers;
 use super::startup::Startup;
 use super::stats::{Samples, ratio};
+use super::store::Store;
 
-/// Everything that one run measured.
-#[derive(Debug, Serialize)]
+/// Everything that one run measured. What an older run couldn't measure yet is not in its JSON.
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Figures {
     /// What it was measured on.
     pub machine: Machine,
@@ -29,10 +36,21 @@ pub struct Figures {
     pub build: Option<Build>,
     /// Redis, built in place.
     pub in_place: Option<InPlace>,
+    /// SQLite, built in place.
+    pub sqlite: Option<InPlace>,
+    /// A program of several crates, built in place.
+    pub cargo: Option<InPlace>,
     /// Start-up.
     pub startup: Option<Startup>,
     /// The tools beside it.
     pub peers: Option<Peers>,
+    /// Many processes at once.
+    #[serde(default)]
+    pub contention: Vec<Crowded>,
+    /// Whole jobs.
+    pub jobs: Option<Jobs>,
+    /// The store.
+    pub store: Option<Store>,
     /// What could not be measured, and why.
     pub problems: Vec<String>,
 }
@@ -58,14 +76,21 @@ impl fmt::Display for Markdown<'_> {
         if let Some(build) = &figures.build {
             whole_build(out, build)?;
         }
-        if let Some(in_place) = &figures.in_place {
-            built_in_place(out, in_place)?;
-        }
+        in_place(out, [&figures.in_place, &figures.sqlite, &figures.cargo])?;
         if let Some(startup) = &figures.startup {
             start(out, startup)?;
         }
         if let Some(peers) = &figures.peers {
             beside_peers(out, peers)?;
+        }
+        if !figures.contention.is_empty() {
+            contention::table(out, &figures.contention)?;
+        }
+        if let Some(jobs) = &figures.jobs {
+            jobs::table(out, jobs)?;
+        }
+        if let Some(store) = &figures.store {
+            store::tables(out, store)?;
         }
         if !figures.problems.is_empty() {
             writeln!(out, "\nNot measured:\n")?;
@@ -155,27 +180,30 @@ fn whole_build(out: &mut impl Write, build: &Build) -> fmt::Result {
     Ok(())
 }
 
-fn built_in_place(out: &mut impl Write, in_place: &InPlace) -> fmt::Result {
-    writeln!(
-        out,
-        "\n### In place\n\n{}, `make redis-server` in its own tree.\n",
-        in_place.project
-    )?;
-    columns(out)?;
-    let by = [&in_place.native, &in_place.floor];
-    line(out, "native", &in_place.native, by, "")?;
-    line(out, "floor, real tree", &in_place.floor, by, "")?;
-    let aim = format!("≤ {IN_PLACE_AIM} ÷ floor");
-    line(out, "vrift-trace, overlay", &in_place.overlay, by, &aim)
+fn in_place(out: &mut impl Write, projects: [&Option<InPlace>; 3]) -> fmt::Result {
+    let mut projects = projects.into_iter().flatten().peekable();
+    if projects.peek().is_some() {
+        writeln!(out, "\n### In place")?;
+    }
+    for project in projects {
+        writeln!(out, "\n{}, `{}` in its own tree.\n", project.project, project.command)?;
+        columns(out)?;
+        let by = [&project.native, &project.floor];
+        line(out, "native", &project.native, by, "")?;
+        line(out, "floor, real tree", &project.floor, by, "")?;
+        let aim = format!("≤ {IN_PLACE_AIM} ÷ floor");
+        line(out, "vrift-trace, overlay", &project.overlay, by, &aim)?;
+    }
+    Ok(())
 }
 
 /// The head of a table of builds.
 fn columns(out: &mut impl Write) -> fmt::Result {
     writeln!(
         out,
-        "| build | s, median | least | ÷ native | ÷ floor | CPU s, median | ÷ native | ÷ floor | aim |"
+        "| build | s, median | least | ÷ native | ÷ floor | CPU s, median | ÷ native | ÷ floor | peak, MiB | aim |"
     )?;
-    writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|--:|")
+    writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
 }
 
 /// One way of building, beside native and floor.
@@ -184,7 +212,9 @@ fn line(out: &mut impl Write, label: &str, cost: &Cost, by: [&Cost; 2], aim: &st
     by_both(out, by, cost, |cost| cost.wall.median())?;
     write!(out, " | {}", number(cost.cpu.median()))?;
     by_both(out, by, cost, |cost| cost.cpu.median())?;
-    writeln!(out, " | {aim} |")
+    // Of a native build it is make's own.
+    let peak = if std::ptr::eq(cost, by[0]) { None } else { cost.peak.median() };
+    writeln!(out, " | {} | {aim} |", number(peak))
 }
 
 /// Two cells: a figure divided by native's and by the floor's.
@@ -266,8 +296,8 @@ mod tests {
     #[test]
     fn a_row_is_divided_by_the_floor_that_counts() {
         let row = Row {
-            name: "stat",
-            label: "stat",
+            name: "stat".into(),
+            label: "stat".into(),
             against: Against::Answer,
             aim: Some(1.25),
             native: samples(&[1000.0]),
@@ -287,7 +317,7 @@ mod tests {
             machine: Machine {
                 processor: "P".into(),
                 cpus: 2,
-                architecture: "x86_64",
+                architecture: "x86_64".into(),
                 kernel: "6.1".into(),
                 busy: None,
                 file_system: "ext4".into(),
@@ -298,8 +328,13 @@ mod tests {
             calls: Vec::new(),
             build: None,
             in_place: None,
+            sqlite: None,
+            cargo: None,
             startup: Some(Startup { native: samples(&[1.5]), ..Startup::default() }),
             peers: None,
+            contention: Vec::new(),
+            jobs: None,
+            store: None,
             problems: vec!["no vrift-trace".into()],
         };
         let text = Markdown(&figures).to_string();
