@@ -16,6 +16,7 @@ pub mod sources;
 pub mod startup;
 pub mod stats;
 pub mod tools;
+pub mod views;
 
 use std::path::PathBuf;
 
@@ -65,6 +66,8 @@ pub enum Part {
     Startup,
     /// strace, proot, bwrap and fuse-overlayfs beside it, as far as they are installed.
     Peers,
+    /// Walks over many files, by each view of a mount.
+    Views,
 }
 
 /// Names in the manifest that start-up is measured with.
@@ -72,6 +75,9 @@ const LARGE: usize = 200_000;
 
 /// Files of the tree that is walked over beside the peers.
 const WALKED: usize = 20_000;
+
+/// Files of the tree that both views are measured on.
+const VIEWED: usize = 100_000;
 
 /// Takes every figure that was asked for. What could not be taken is in `problems` of the result.
 ///
@@ -116,6 +122,12 @@ pub fn measure(options: &Options) -> Result<Figures, Failure> {
         let done = peers::measure(&tools, work.path(), rounds, files, &mut problems);
         peers = kept(done, &mut problems);
     }
+    let mut views = None;
+    if wanted(Part::Views) {
+        let files = if options.quick { VIEWED / 20 } else { VIEWED };
+        let done = views::measure(&tools, work.path(), rounds, files, &mut problems);
+        views = kept(done, &mut problems);
+    }
     Ok(Figures {
         machine,
         command: command(),
@@ -126,6 +138,7 @@ pub fn measure(options: &Options) -> Result<Figures, Failure> {
         in_place,
         startup,
         peers,
+        views,
         problems,
     })
 }

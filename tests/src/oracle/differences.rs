@@ -47,12 +47,7 @@ pub const READ_ONLY: &[Difference] = &[
         },
         goes_on: true,
     },
-    Difference {
-        reason: "name_to_handle_at: EOPNOTSUPP for what is projected, as a handle would lead past \
-                 every path to the store",
-        applies: |c| c.name == "name_to_handle_at" && c.projected == "-EOPNOTSUPP",
-        goes_on: true,
-    },
+    NO_HANDLES,
     Difference {
         reason: "file_getattr: refused for what is projected, as by file systems without flags",
         applies: |c| c.name == "file_getattr" && c.projected.starts_with('-'),
@@ -90,12 +85,7 @@ pub const READ_ONLY: &[Difference] = &[
         },
         goes_on: false,
     },
-    Difference {
-        reason: "read: of a directory at its end; some file systems have positions there that no \
-                 read could start from",
-        applies: |c| c.name == "read" && c.kernel == "-EINVAL" && c.projected == "-EISDIR",
-        goes_on: true,
-    },
+    AT_THE_END,
     FCHDIR,
     Difference {
         reason: "O_PATH: of a file, F_GETFL does not show O_NOFOLLOW",
@@ -107,6 +97,23 @@ pub const READ_ONLY: &[Difference] = &[
         },
         goes_on: true,
     },
+];
+
+/// Of a read-only tree that is mounted as a FUSE file system, beside a read-only bind mount.
+pub const MOUNTED: &[Difference] = &[
+    Difference {
+        reason: "rights: a read-only file system says EROFS before it asks for rights, a read-only \
+                 bind mount of a writable one after it",
+        applies: |c| c.kernel == "-EACCES" && c.projected == "-EROFS",
+        goes_on: true,
+    },
+    Difference {
+        reason: "connect: likewise EROFS before the kernel looks whether it is a socket at all",
+        applies: |c| c.name == "connect" && c.kernel == "-ECONNREFUSED" && c.projected == "-EROFS",
+        goes_on: true,
+    },
+    NO_HANDLES,
+    AT_THE_END,
 ];
 
 /// What later kernels answer otherwise than earlier ones: the projection answers as the latest do,
@@ -191,7 +198,23 @@ pub fn release() -> (u32, u32) {
     })
 }
 
-/// Of every mount.
+/// Of every read-only mount.
+const NO_HANDLES: Difference = Difference {
+    reason: "name_to_handle_at: EOPNOTSUPP for what is projected, as a handle would lead past every \
+             path to the store",
+    applies: |c| c.name == "name_to_handle_at" && c.projected == "-EOPNOTSUPP",
+    goes_on: true,
+};
+
+/// Of every read-only mount.
+const AT_THE_END: Difference = Difference {
+    reason: "read: of a directory at its end; some file systems have positions there that no read \
+             could start from",
+    applies: |c| c.name == "read" && c.kernel == "-EINVAL" && c.projected == "-EISDIR",
+    goes_on: true,
+};
+
+/// Of every projected mount.
 const FCHDIR: Difference = Difference {
     reason: "fchdir: a directory that may be read but not searched can be entered by its \
              descriptor, as what stands for it may be searched by everybody",
