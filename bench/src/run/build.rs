@@ -84,7 +84,7 @@ pub fn measure(
     let mut recorded = projected
         .as_ref()
         .and_then(|_| self::projected(tools, &place, &source, &options, problems));
-    let mut mounted = projected.as_ref().and_then(|_| self::mounted(tools, &place, work, problems));
+    let mut mounted = projected.as_ref().and_then(|_| mounted(tools, &place, work, problems));
     let mut traced = traced(tools, &place, &native, problems);
 
     let (_, expected) = place.build(&native)?;

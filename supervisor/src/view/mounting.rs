@@ -118,7 +118,8 @@ impl Mounting {
         }
         for ((point, source), which) in self.points.iter().zip(0u16..) {
             let device = OpenOptions::new().read(true).write(true).open(DEVICE);
-            let device: OwnedFd = device.map_err(errno).map_err(at(Step::Device, which))?.into();
+            let device: OwnedFd =
+                device.map_err(|e| errno(&e)).map_err(at(Step::Device, which))?.into();
             let options = self.options(&device);
             let (source, kind) = (Some(source.as_str()), Some("fuse.vrift"));
             mount(source, point, kind, harmless, Some(options.as_str()))
@@ -132,7 +133,7 @@ impl Mounting {
     /// knows nothing of its root.
     pub fn look(&self) -> Result<(), Failed> {
         for ((point, _), which) in self.points.iter().zip(0u16..) {
-            let found = std::fs::metadata(point).map_err(errno);
+            let found = std::fs::metadata(point).map_err(|e| errno(&e));
             found.map_err(|e| Failed { step: Step::Look, which, errno: e as i32 })?;
         }
         Ok(())
@@ -155,8 +156,8 @@ impl Mounting {
         let (uid, gid) = self.owner;
         let say = |file: &str, text: &str| {
             let path = format!("/proc/self/{file}");
-            let mut file = OpenOptions::new().write(true).open(path).map_err(errno)?;
-            file.write_all(text.as_bytes()).map_err(errno)
+            let mut file = OpenOptions::new().write(true).open(path).map_err(|e| errno(&e))?;
+            file.write_all(text.as_bytes()).map_err(|e| errno(&e))
         };
         say("setgroups", "deny")?;
         say("uid_map", &format!("{uid} {uid} 1"))?;
@@ -277,7 +278,7 @@ fn may_mount() -> bool {
     Status::of("self").and_then(|s| s.set("CapEff:")).is_some_and(|c| c & CAP_SYS_ADMIN != 0)
 }
 
-fn errno(e: std::io::Error) -> Errno {
+fn errno(e: &std::io::Error) -> Errno {
     e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
