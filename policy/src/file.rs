@@ -11,7 +11,7 @@ use toml::Spanned;
 use crate::error::PolicyError;
 use crate::mount::{MountSpec, OnExit, Origin};
 use crate::prefix::check_mount_point;
-use crate::raw::{self, RawMount, RawPolicy, RawRule, Source};
+use crate::raw::{self, RawJob, RawMount, RawPolicy, RawRule, Source};
 
 /// What a job may do. [`Policy::default`] is what holds without a policy file: no mounts, no
 /// rules, and the safe choice everywhere.
@@ -40,6 +40,21 @@ pub struct Job {
     pub on_leftover: OnLeftover,
     /// How long fetching the content of one file may take, in seconds; None: nothing is said of it.
     pub fetch_timeout: Option<NonZeroU32>,
+    /// How the job sees its mounts; None: nothing is said of it.
+    pub view: Option<View>,
+}
+
+/// How a job sees its mounts.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum View {
+    /// Each call that names a file is answered by the supervisor.
+    #[default]
+    Notify,
+    /// A read-only file system is mounted for the job alone, and the kernel answers.
+    Mount,
+    /// The latter where it can be had, else the former.
+    Auto,
 }
 
 /// What is done about processes that are alive after the command has ended.
@@ -264,7 +279,8 @@ impl Policy {
             None
         });
         let on_leftover = raw.job.on_leftover.unwrap_or_default();
-        let job = Job { name, on_leftover, fetch_timeout: raw.job.fetch_timeout };
+        let RawJob { fetch_timeout, view, .. } = raw.job;
+        let job = Job { name, on_leftover, fetch_timeout, view };
         let usual = Syscalls::default();
         let syscalls = Syscalls {
             io_uring: raw.syscalls.io_uring.unwrap_or(usual.io_uring),

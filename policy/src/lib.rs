@@ -30,7 +30,7 @@ pub use errno::Errno;
 pub use error::{MountArgError, PolicyError};
 pub use file::{
     Access, Compat32, Enforce, IoUring, Job, Macos, OnLeftover, Policy, Restricted, Rule, RulePath,
-    Syscalls, Trace,
+    Syscalls, Trace, View,
 };
 pub use mount::{Mode, MountSpec, OnExit, Origin};
 pub use opening::Opening;

@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::error::PolicyError;
-use crate::file::{Access, Compat32, Enforce, IoUring, OnLeftover, Restricted};
+use crate::file::{Access, Compat32, Enforce, IoUring, OnLeftover, Restricted, View};
 use crate::mount::Mode;
 use crate::suggest::nearest;
 
@@ -44,6 +44,7 @@ pub(crate) struct RawJob {
     pub(crate) name: Option<Spanned<String>>,
     pub(crate) on_leftover: Option<OnLeftover>,
     pub(crate) fetch_timeout: Option<NonZeroU32>,
+    pub(crate) view: Option<View>,
 }
 
 #[derive(Deserialize)]

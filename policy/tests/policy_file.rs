@@ -8,7 +8,7 @@ use std::path::Path;
 
 use vrift_policy::{
     Access, Compat32, Enforce, IoUring, Mode, MountSpec, OnExit, OnLeftover, Policy, Restricted,
-    Syscalls, Trace,
+    Syscalls, Trace, View,
 };
 
 fn parse(text: &str) -> Policy {
@@ -29,6 +29,7 @@ version = 1
 name = "ci"
 on_leftover = "wait"
 fetch_timeout = 30
+view = "auto"
 
 [[mount]]
 at = "/vrift/deps"
@@ -71,20 +72,21 @@ fn every_key_is_read() {
     assert_eq!(policy.job.name.as_deref(), Some("ci"));
     assert_eq!(policy.job.on_leftover, OnLeftover::Wait);
     assert_eq!(policy.job.fetch_timeout.map(std::num::NonZero::get), Some(30));
+    assert_eq!(policy.job.view, Some(View::Auto));
     let [deps, src] = policy.mounts.as_slice() else { panic!("{:?}", policy.mounts) };
     assert_eq!(
         (deps.at.as_path(), deps.manifest.as_os_str()),
         (Path::new("/vrift/deps"), OsStr::new("deps"))
     );
     assert_eq!((deps.mode, &deps.upper, &deps.on_exit), (Mode::ReadOnly, &None, &None));
-    assert_eq!(deps.origin.to_string(), "vrift.toml:10");
+    assert_eq!(deps.origin.to_string(), "vrift.toml:11");
     assert_eq!(src.mode, Mode::Overlay);
     assert_eq!(src.upper.as_deref(), Some(Path::new("build/.upper")));
     assert_eq!(src.on_exit, Some(OnExit::Commit("app/new".to_owned())));
     let [rule, walled] = policy.rules.as_slice() else { panic!("{:?}", policy.rules) };
     let paths: Vec<_> = rule.paths.iter().map(|path| path.pattern.as_str()).collect();
     assert_eq!(paths, ["~/.ssh/**", "/etc/shadow"]);
-    assert_eq!(rule.paths[1].origin.to_string(), "vrift.toml:21");
+    assert_eq!(rule.paths[1].origin.to_string(), "vrift.toml:22");
     assert_eq!((rule.access, rule.reason.as_deref()), (Some(Access::Hide), Some("secrets")));
     assert_eq!((rule.exec, rule.enforce), (None, None));
     assert_eq!((walled.access, walled.exec), (Some(Access::ReadOnly), Some(false)));
@@ -116,7 +118,7 @@ fn a_policy_that_says_nothing_is_the_default() {
     assert_eq!(usual.syscalls.io_uring, IoUring::Enosys);
     assert_eq!(usual.syscalls.compat32, Compat32::Supervise);
     assert_eq!(usual.job.on_leftover, OnLeftover::Kill);
-    assert_eq!(usual.job.fetch_timeout, None);
+    assert_eq!((usual.job.fetch_timeout, usual.job.view), (None, None));
 }
 
 #[test]

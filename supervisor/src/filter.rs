@@ -26,6 +26,9 @@ pub struct Needs {
     pub mounts: bool,
     /// Some of them can be written to.
     pub writable: bool,
+    /// It sees mounts that the kernel answers for: only what would uncover what is mounted over, or
+    /// acts on the supervisor, is asked for.
+    pub guards: bool,
     /// It has rules for real paths.
     pub rules: bool,
     /// Opened, run and changed files are recorded.
@@ -70,6 +73,7 @@ impl Needs {
             return false;
         }
         match row.need {
+            Need::Mounts if self.guards && row.handler.guards() => true,
             Need::Mounts => self.mounts || self.rules && !row.handler.is_of_mounts_alone(),
             Need::Writable => self.writable,
             Need::Record => self.mounts || self.rules || self.record,
@@ -199,7 +203,7 @@ pub fn search(arch: Arch, mut leaves: Leaves, needs: &Needs, others: u32) -> Vec
         out.push(ins(AT_LEAST, 0, 1, X32_BIT));
         out.push(ins(RETURN, 0, 0, errno(Errno::ENOSYS)));
     }
-    if needs.mounts || needs.rules || needs.record {
+    if needs.mounts || needs.guards || needs.rules || needs.record {
         out.push(ins(AT_LEAST, 0, 1, LAST_KNOWN + 1));
         out.push(ins(RETURN, 0, 0, NOTIFY));
     }

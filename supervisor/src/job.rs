@@ -13,6 +13,7 @@ use crate::resolve::real_dirs::{Known, RealDirs};
 use crate::trace::{self, Mounted, Recorder};
 use crate::twin::Twins;
 use crate::users::Users;
+use crate::view::Seen;
 use crate::writable::end::Ends;
 use crate::writable::ingest::Ingest;
 use nix::fcntl::OFlag;
@@ -103,6 +104,8 @@ pub struct Job {
     pub lazy: Vec<fetch::Tree>,
     /// Who fetches them; None: there are none, or it is a container.
     pub fetcher: Option<Arc<Fetcher>>,
+    /// How its mounts are seen.
+    pub seen: Seen,
     /// What is different where the job is a container.
     pub container: Option<Container>,
 }

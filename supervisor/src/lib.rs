@@ -46,5 +46,6 @@ mod trace;
 mod twin;
 mod user_cache;
 mod users;
+mod view;
 mod walls;
 mod writable;

@@ -5,6 +5,7 @@ use crate::job::Job;
 use crate::launch::Outcome;
 use crate::trace::event::Rule;
 use crate::trace::{Slow, Tally, Written, hint};
+use crate::view::Seen;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 pub use vrift_events::printable;
@@ -19,34 +20,14 @@ const LINES: usize = 10;
 pub fn lines(job: &Job, outcome: &Outcome, written: Option<&Written>, cost: Duration) -> String {
     let c: &Counters = &job.counters;
     let tally = written.map(|written| &written.tally);
-    let mut lines = vec![
-        format!(
-            "vrift-trace: {} processes, {} programs run, {:.2} s, exit status {}",
-            tally.map_or(c.processes.load(Relaxed), Tally::processes),
-            c.execs.load(Relaxed),
-            outcome.wall.as_secs_f64(),
-            outcome.status
-        ),
-        format!(
-            "  read:     {} files from the store ({}), opened {} times{}",
-            c.files.load(Relaxed),
-            bytes(c.bytes.load(Relaxed)),
-            c.opens.load(Relaxed),
-            tally.map_or(String::new(), |tally| format!(
-                "; in all {} files read, {} written",
-                tally.read(),
-                tally.written()
-            ))
-        ),
-        format!(
-            "  look-ups: {} ({} found nothing in a mount{}), {} calls supervised in {:.2} s",
-            c.look_ups.load(Relaxed),
-            c.missing.load(Relaxed),
-            tally.map_or(String::new(), |tally| format!("; {} paths in vain", tally.vain())),
-            c.notifications.load(Relaxed),
-            cost.as_secs_f64()
-        ),
-    ];
+    let mut lines = match &job.seen {
+        Seen::Mounted => mounted(c, outcome, cost),
+        Seen::Notified { instead } => {
+            let mut lines = notified(c, outcome, tally, cost);
+            lines.extend(instead.iter().map(|why| format!("  view:     notify: {why}")));
+            lines
+        }
+    };
     if let Some(fetched) = fetched(job).filter(|(blobs, _)| *blobs > 0) {
         let place = job.lazy.first().map(|tree| printable(&tree.place)).unwrap_or_default();
         let more = if job.lazy.len() > 1 { " and other places" } else { "" };
@@ -57,7 +38,9 @@ pub fn lines(job: &Job, outcome: &Outcome, written: Option<&Written>, cost: Dura
     let failures = c.failures();
     let failed = c.failed.load(Relaxed);
     let refused = c.refused.load(Relaxed);
-    if refused == 0 {
+    if refused == 0 && is_mounted(job) {
+        // What the kernel refused is not known.
+    } else if refused == 0 {
         lines.push("  refused:  nothing".into());
     } else {
         lines.push(format!("  refused:  {refused} calls"));
@@ -86,6 +69,55 @@ pub fn lines(job: &Job, outcome: &Outcome, written: Option<&Written>, cost: Dura
         }
     }
     lines.into_iter().fold(String::new(), |all, line| all + &line + "\n")
+}
+
+/// How a job ended that the supervisor answered for.
+fn notified(c: &Counters, outcome: &Outcome, tally: Option<&Tally>, cost: Duration) -> Vec<String> {
+    vec![
+        format!(
+            "vrift-trace: {} processes, {} programs run, {:.2} s, exit status {}",
+            tally.map_or(c.processes.load(Relaxed), Tally::processes),
+            c.execs.load(Relaxed),
+            outcome.wall.as_secs_f64(),
+            outcome.status
+        ),
+        format!(
+            "  read:     {} files from the store ({}), opened {} times{}",
+            c.files.load(Relaxed),
+            bytes(c.bytes.load(Relaxed)),
+            c.opens.load(Relaxed),
+            tally.map_or(String::new(), |tally| format!(
+                "; in all {} files read, {} written",
+                tally.read(),
+                tally.written()
+            ))
+        ),
+        format!(
+            "  look-ups: {} ({} found nothing in a mount{}), {} calls supervised in {:.2} s",
+            c.look_ups.load(Relaxed),
+            c.missing.load(Relaxed),
+            tally.map_or(String::new(), |tally| format!("; {} paths in vain", tally.vain())),
+            c.notifications.load(Relaxed),
+            cost.as_secs_f64()
+        ),
+    ]
+}
+
+/// How a job ended whose mounts the kernel answered for. Nobody counted what else it did.
+fn mounted(c: &Counters, outcome: &Outcome, cost: Duration) -> Vec<String> {
+    vec![
+        format!("vrift-trace: {:.2} s, exit status {}", outcome.wall.as_secs_f64(), outcome.status),
+        format!(
+            "  read:     {} files from the store ({}), by file systems mounted for the job",
+            c.files.load(Relaxed),
+            bytes(c.bytes.load(Relaxed)),
+        ),
+        format!(
+            "  the rest: look-ups and refused changes are the kernel's, which counts none; the \
+             supervisor took {:.2} s",
+            cost.as_secs_f64()
+        ),
+    ]
 }
 
 /// How many contents came from remotes, and their bytes; None where nothing had to.
@@ -135,6 +167,10 @@ fn way_out(job: &Job, refusal: &Refusal) -> (Rule, String) {
     (rule, hint)
 }
 
+fn is_mounted(job: &Job) -> bool {
+    job.seen == Seen::Mounted
+}
+
 /// The same as one JSON object.
 pub fn json(job: &Job, outcome: &Outcome, written: Option<&Written>, cost: Duration) -> String {
     let c = &job.counters;
@@ -176,18 +212,26 @@ pub fn json(job: &Job, outcome: &Outcome, written: Option<&Written>, cost: Durat
             "slowest": tally.slowest().iter().map(slow).collect::<Vec<_>>(),
         })
     });
+    // Of calls that the kernel answers alone nobody counts any.
+    let asked = |n: &std::sync::atomic::AtomicU64| (!is_mounted(job)).then(|| n.load(Relaxed));
+    let instead = match &job.seen {
+        Seen::Notified { instead } => instead.as_deref(),
+        Seen::Mounted => None,
+    };
     serde_json::json!({
         "status": outcome.status,
         "wall_seconds": outcome.wall.as_secs_f64(),
-        "processes": c.processes.load(Relaxed),
-        "programs": c.execs.load(Relaxed),
+        "view": job.seen.name(),
+        "not_mounted": instead,
+        "processes": asked(&c.processes),
+        "programs": asked(&c.execs),
         "files_read": c.files.load(Relaxed),
         "bytes_read": c.bytes.load(Relaxed),
         "blobs_fetched": fetched(job).map(|(blobs, _)| blobs),
         "bytes_fetched": fetched(job).map(|(_, bytes)| bytes),
-        "opens": c.opens.load(Relaxed),
-        "look_ups": c.look_ups.load(Relaxed),
-        "missing": c.missing.load(Relaxed),
+        "opens": asked(&c.opens),
+        "look_ups": asked(&c.look_ups),
+        "missing": asked(&c.missing),
         "notifications": c.notifications.load(Relaxed),
         "supervision_seconds": cost.as_secs_f64(),
         "refused": c.refused.load(Relaxed),

@@ -36,6 +36,7 @@ pub mod store_guard;
 pub mod terminal;
 pub mod traces;
 pub mod tree;
+pub mod view;
 pub mod world;
 
 pub use guests::{Guest, guest};

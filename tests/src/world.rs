@@ -123,7 +123,26 @@ impl World {
         mounts: &[(&Path, &str)],
         argv: impl IntoIterator<Item = S>,
     ) -> Job {
-        let mut job = self.native([binaries::vrift_trace().as_os_str()]).arg("--quiet");
+        self.trace_as(&["--quiet"], mounts, argv)
+    }
+
+    /// The same as a job that sees its mounts as file systems.
+    pub fn trace_mounted<S: AsRef<OsStr>>(
+        &self,
+        mounts: &[(&Path, &str)],
+        argv: impl IntoIterator<Item = S>,
+    ) -> Job {
+        self.trace_as(&["--quiet", "--view", "mount"], mounts, argv)
+    }
+
+    /// `vrift-trace` with these options, these mounts (`AT`, `REF`) and this command.
+    pub fn trace_as<S: AsRef<OsStr>>(
+        &self,
+        options: &[&str],
+        mounts: &[(&Path, &str)],
+        argv: impl IntoIterator<Item = S>,
+    ) -> Job {
+        let mut job = self.native([binaries::vrift_trace().as_os_str()]).args(options);
         for (at, reference) in mounts {
             let mut mount = OsString::from(at);
             mount.push("=");

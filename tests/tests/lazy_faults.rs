@@ -99,7 +99,9 @@ fn who_waits_for_a_content_holds_nobody_else() {
         MANY - 1
     );
     std::thread::scope(|scope| {
-        let job = scene.job(proxy.addr, &["--summary=json"], &script);
+        // What others do meanwhile takes minutes on a slow machine.
+        let options = ["--summary=json", "--fetch-timeout", "900"];
+        let job = scene.job(proxy.addr, &options, &script);
         let running = scope.spawn(|| job.run());
         wait_for("others wait, too", || Path::new(&done).exists());
         assert_eq!(blobs(&scene.world), 1);

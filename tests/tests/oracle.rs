@@ -9,13 +9,13 @@
 
 #[cfg(test)]
 mod tests {
-    use vrift_tests::oracle::differences::READ_ONLY;
+    use vrift_tests::oracle::differences::{Difference, MOUNTED, READ_ONLY};
     use vrift_tests::oracle::generate::{Random, sequence};
     use vrift_tests::oracle::place::{Place, Who};
     use vrift_tests::oracle::script::Sequence;
     use vrift_tests::oracle::tally::{Tally, seed, wanted};
     use vrift_tests::oracle::{self, rows};
-    use vrift_tests::{binaries, need};
+    use vrift_tests::{binaries, need, view};
 
     /// Sequences of one process run.
     const BATCH: usize = 60;
@@ -23,6 +23,15 @@ mod tests {
     const LENGTH: usize = 40;
 
     fn table(name: &str, who: Who, linked_statically: bool) {
+        table_of(name, (who, linked_statically), || Place::new("read-only"), READ_ONLY);
+    }
+
+    fn table_of(
+        name: &str,
+        (who, linked_statically): (Who, bool),
+        place: fn() -> Place,
+        meant: &'static [Difference],
+    ) {
         let guest = need!(name, oracle::guest(linked_statically));
         let mut table = rows::sequences();
         let mut what = name.to_owned();
@@ -35,8 +44,8 @@ mod tests {
             let some = table.len();
             what += &format!(", {some} of {all} sequences, VRIFT_ORACLE_SEED={seed}");
         }
-        let place = Place::new("read-only");
-        let mut tally = Tally::new(READ_ONLY);
+        let place = place();
+        let mut tally = Tally::new(meant);
         for batch in table.chunks(600) {
             need!(name, tally.batch(&|all| place.ask((&guest, who), all), batch));
         }
@@ -56,6 +65,28 @@ mod tests {
             return;
         }
         table(name, Who::Another, true);
+    }
+
+    fn mounted() -> Place {
+        Place::seen("read-only", "mount")
+    }
+
+    #[test]
+    fn every_call_on_a_mounted_tree() {
+        let name = "every_call_on_a_mounted_tree";
+        need!(name, view::possible());
+        table_of(name, (Who::Me, false), mounted, MOUNTED);
+    }
+
+    #[test]
+    fn every_call_on_a_mounted_tree_by_another_user_in_a_job_of_roots() {
+        let name = "every_call_on_a_mounted_tree_by_another_user_in_a_job_of_roots";
+        if !rustix::process::getuid().is_root() {
+            // Nothing that a machine could have: only root's processes can become somebody else.
+            return;
+        }
+        need!(name, view::possible());
+        table_of(name, (Who::Another, true), mounted, MOUNTED);
     }
 
     /// What docs/SYSCALLS.md says of this test.
@@ -80,15 +111,25 @@ mod tests {
 
     #[test]
     fn random_sequences() {
-        let name = "random_sequences";
+        at_random("random_sequences", || Place::new("read-only"), READ_ONLY, 200_000);
+    }
+
+    #[test]
+    fn random_sequences_on_a_mounted_tree() {
+        let name = "random_sequences_on_a_mounted_tree";
+        need!(name, view::possible());
+        at_random(name, mounted, MOUNTED, 100_000);
+    }
+
+    fn at_random(name: &str, place: fn() -> Place, meant: &'static [Difference], usual: usize) {
         let programs = [need!(name, oracle::guest(false)), need!(name, oracle::guest(true))];
         let seed = seed();
-        let wanted = wanted("VRIFT_ORACLE_OPS", 200_000);
-        let what = format!("random_sequences, VRIFT_ORACLE_SEED={seed}");
+        let wanted = wanted("VRIFT_ORACLE_OPS", usual);
+        let what = format!("{name}, VRIFT_ORACLE_SEED={seed}");
         println!("oracle: {what}");
-        let place = Place::new("read-only");
+        let place = place();
         let mut random = Random::new(seed);
-        let mut tally = Tally::new(READ_ONLY);
+        let mut tally = Tally::new(meant);
         for run in 0.. {
             if tally.compared() >= wanted || tally.has_seen_enough() {
                 break;

@@ -65,7 +65,9 @@ pub struct Build {
     pub floor: Cost,
     /// Under vrift-trace, from the projection.
     pub projected: Cost,
-    /// The same with `-o`.
+    /// The same with the sources mounted for the job.
+    pub mounted: Cost,
+    /// Projected, with `-o`.
     pub recorded: Cost,
     /// Under vrift-trace without mounts and with `probes = false`, on the real tree.
     pub traced: Cost,
@@ -101,6 +103,7 @@ pub fn measure(
     let mut recorded = projected
         .as_ref()
         .and_then(|_| self::projected(tools, &place, &source, &options, problems));
+    let mut mounted = projected.as_ref().and_then(|_| mounted(tools, &place, work, problems));
     let mut traced = traced(tools, &place, &native, problems);
 
     let (_, expected) = place.build(&native)?;
@@ -111,6 +114,7 @@ pub fn measure(
         native: Cost::default(),
         floor: Cost::default(),
         projected: Cost::default(),
+        mounted: Cost::default(),
         recorded: Cost::default(),
         traced: Cost::default(),
         notifications: 0,
@@ -130,6 +134,7 @@ pub fn measure(
         add(&floor, &mut build.floor)?;
         for (job, cost) in [
             (&mut projected, &mut build.projected),
+            (&mut mounted, &mut build.mounted),
             (&mut recorded, &mut build.recorded),
             (&mut traced, &mut build.traced),
         ] {
@@ -164,6 +169,19 @@ fn projected(
     let mut mount = at.clone().into_os_string();
     mount.push("=bench/source");
     Some(place.make(&at).under(trace.args(options).arg("-m").arg(mount)))
+}
+
+/// From the tree that is in the store already, mounted where a directory is, as deep as the real one.
+fn mounted(tools: &Tools, place: &Place, work: &Path, problems: &mut Vec<String>) -> Option<Job> {
+    let at = work.join("mounted");
+    if let Err(error) = fs::create_dir_all(&at) {
+        problems.push(format!("cannot make {}: {error}", at.display()));
+        return None;
+    }
+    let mut mount = at.clone().into_os_string();
+    mount.push("=bench/source");
+    let trace = tools.trace()?.args(["--view", "mount", "-m"]).arg(mount);
+    Some(place.make(&at).under(trace))
 }
 
 fn traced(tools: &Tools, place: &Place, native: &Job, problems: &mut Vec<String>) -> Option<Job> {

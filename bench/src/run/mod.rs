@@ -20,6 +20,7 @@ pub mod startup;
 pub mod stats;
 pub mod store;
 pub mod tools;
+pub mod views;
 
 use std::env;
 use std::path::PathBuf;
@@ -94,12 +95,14 @@ pub enum Part {
     Cargo,
     /// Ingest, export and verify, and starts with manifests of up to a million entries.
     Store,
+    /// Walks over many files, by each view of a mount.
+    Views,
 }
 
 impl Part {
     /// What takes long is measured only when it is asked for.
     fn is_long(self) -> bool {
-        matches!(self, Self::Jobs | Self::Sqlite | Self::Cargo | Self::Store)
+        matches!(self, Self::Jobs | Self::Sqlite | Self::Cargo | Self::Store | Self::Views)
     }
 }
 
@@ -117,6 +120,8 @@ const FILES_VARIABLE: &str = "VRIFT_BENCH_FILES";
 
 /// How long a crowd makes calls, in milliseconds.
 const CROWDED: u64 = 1000;
+/// Files of the tree that both views are measured on.
+const VIEWED: usize = 100_000;
 
 /// Takes every figure that was asked for. What could not be taken is in `problems` of the result.
 ///
@@ -186,6 +191,12 @@ pub fn measure(options: &Options) -> Result<Figures, Failure> {
         let done = store::measure(&tools, work.path(), rounds, &amounts, &mut problems);
         store = kept(done, &mut problems);
     }
+    let mut views = None;
+    if wanted(Part::Views) {
+        let files = if options.quick { VIEWED / 20 } else { VIEWED };
+        let done = views::measure(&tools, work.path(), rounds, files, &mut problems);
+        views = kept(done, &mut problems);
+    }
     Ok(Figures {
         machine,
         command: command(),
@@ -201,6 +212,7 @@ pub fn measure(options: &Options) -> Result<Figures, Failure> {
         contention,
         jobs,
         store,
+        views,
         problems,
     })
 }

@@ -26,6 +26,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use vrift_policy::View;
 
 /// How long a poll lasts at most: a signal is noted, and ends none.
 const LOOK: Duration = Duration::from_millis(200);
@@ -316,6 +317,11 @@ fn finish(id: &str, job: &Job) {
 
 /// What a policy asks for that can't be had in a container.
 pub fn unsupported(settings: &Settings) -> Option<Complaint> {
+    if settings.policy.job.view == Some(View::Mount) {
+        return Some(
+            "[job] view = \"mount\": into a container nothing is mounted; leave the key out".into(),
+        );
+    }
     let upper = settings.mounts.iter().find(|mount| mount.upper.is_some());
     if let Some(mount) = upper {
         return Some(format!(

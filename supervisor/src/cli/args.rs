@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use vrift_policy::View;
 
 /// Run a build over a stored tree, from outside of its processes.
 ///
@@ -53,6 +54,11 @@ pub struct Cli {
     /// opened (EIO), in seconds [default: the policy's, else 120]
     #[arg(long, value_name = "SECONDS")]
     pub fetch_timeout: Option<NonZeroU32>,
+    /// How the job sees its mounts: by the supervisor's answers to its calls, or as read-only file
+    /// systems that are mounted for it alone, which is nearly as fast as a disk (docs/VIEWS.md)
+    /// [default: the policy's, else notify]
+    #[arg(long, value_name = "VIEW")]
+    pub view: Option<ViewName>,
     /// Print the closing summary on stderr, as text or JSON [default: text, on a terminal]
     #[arg(
         long,
@@ -69,6 +75,27 @@ pub struct Cli {
     /// The command and its arguments
     #[arg(trailing_var_arg = true, value_name = "CMD", required = true)]
     pub job: Vec<OsString>,
+}
+
+/// How a job sees its mounts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ViewName {
+    /// The supervisor answers each call that names a file.
+    Notify,
+    /// A FUSE file system for each mount, in a mount namespace of the job's own.
+    Mount,
+    /// `mount` where it can be had, else `notify`.
+    Auto,
+}
+
+impl From<ViewName> for View {
+    fn from(name: ViewName) -> View {
+        match name {
+            ViewName::Notify => View::Notify,
+            ViewName::Mount => View::Mount,
+            ViewName::Auto => View::Auto,
+        }
+    }
 }
 
 /// How the summary is printed.

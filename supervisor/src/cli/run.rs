@@ -16,6 +16,7 @@ use crate::resolve::real_dirs::{Identity, RealDirs};
 use crate::twin::Twins;
 use crate::user_cache::UserCache;
 use crate::users::Users;
+use crate::view::{self, Mounting, Seen};
 use crate::walls::Walls;
 use crate::writable::end::{Ends, MountEnd};
 use crate::writable::through;
@@ -27,7 +28,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use vrift_policy::{IoUring, Mode, MountSpec, OnExit, Policy, Rules, Surroundings};
+use vrift_policy::{IoUring, Mode, MountSpec, OnExit, Policy, Rules, Surroundings, View};
 use vrift_projection::overlay::{Overlay, Upper, UpperError};
 use vrift_projection::{MountSource, Projection, RealKind};
 use vrift_store::Store;
@@ -72,7 +73,7 @@ pub fn run_by(cli: &Cli, policy: &Policy, specs: &[MountSpec]) -> Result<u8, Com
         (None, false) if is_terminal() => Some(SummaryFormat::Text),
         _ => None,
     };
-    let mut job = job(cli, specs)?;
+    let mut job = job(cli, policy, specs)?;
     job.rules = rules(policy, specs)?;
     let plan = plan(cli, policy, &job, format.is_some())?;
     if let Some(path) = &cli.trace {
@@ -218,15 +219,43 @@ pub struct Ground {
     pub quiet: bool,
 }
 
-/// Opens what the job needs: store, manifests, projection, private tree.
-pub fn job(cli: &Cli, specs: &[MountSpec]) -> Result<Job, Complaint> {
+/// Opens what the job needs: store, manifests, projection, private tree. Its mounts are seen as it was
+/// asked for, or not at all.
+pub fn job(cli: &Cli, policy: &Policy, specs: &[MountSpec]) -> Result<Job, Complaint> {
+    let asked = cli.view.map(View::from).or(policy.job.view).unwrap_or_default();
+    let notified = |instead| job_seen(cli, specs, Seen::Notified { instead });
+    if asked == View::Notify || specs.is_empty() {
+        return notified(None);
+    }
+    let possible = view::fits(policy, specs, cli.trace.is_some());
+    let refused = |reason: String| format!("--view mount: {reason}");
+    if asked == View::Mount {
+        possible.map_err(refused)?;
+        let job = job_seen(cli, specs, Seen::Mounted)?;
+        return view::whole(&job).map_err(refused).map(|()| job);
+    }
+    if let Err(reason) = possible {
+        return notified(Some(reason));
+    }
+    let job = job_seen(cli, specs, Seen::Mounted)?;
+    match view::whole(&job).and_then(|()| Mounting::of(&job).try_out()) {
+        Ok(()) => Ok(job),
+        Err(reason) => notified(Some(reason)),
+    }
+}
+
+/// The same for a job that sees its mounts in this way.
+fn job_seen(cli: &Cli, specs: &[MountSpec], seen: Seen) -> Result<Job, Complaint> {
     let store = if specs.is_empty() { None } else { Some(open_store(cli)?) };
     let (private, twins) = match &store {
+        // What the kernel answers alone needs no directories to stand for others.
         None => (None, Twins::default()),
+        Some(_) if seen == Seen::Mounted => (None, Twins::default()),
         Some(view) => private_tree(view).map(|(private, twins)| (Some(private), twins))?,
     };
     let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    furnish(Ground { store, private, twins, owner, quiet: cli.quiet }, specs)
+    let job = furnish(Ground { store, private, twins, owner, quiet: cli.quiet }, specs)?;
+    Ok(Job { seen, ..job })
 }
 
 /// Makes the job that stands on `ground`.
@@ -279,6 +308,7 @@ pub fn furnish(ground: Ground, specs: &[MountSpec]) -> Result<Job, Complaint> {
         own_pids: [std::process::id(); 3],
         lazy,
         fetcher: None,
+        seen: Seen::Notified { instead: None },
         container: None,
     })
 }
@@ -562,9 +592,13 @@ fn hand_out(view: &mut StoreView, private: &mut Private) -> std::io::Result<Read
 }
 
 fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Complaint> {
-    let mounts = !job.projection.mounts().is_empty();
+    let mounted = job.seen == Seen::Mounted;
+    let mounts = !mounted && !job.projection.mounts().is_empty();
+    // What is counted of calls would cost what mounting gains.
+    let summary = summary && !mounted;
     let needs = Needs {
         mounts,
+        guards: mounted,
         writable: !job.uppers.is_empty(),
         rules: !job.rules.is_empty(),
         record: summary || cli.trace.is_some(),
@@ -586,7 +620,9 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
         absent: AbsentCalls::of_this_kernel(),
     };
     let here = std::env::current_dir().ok();
-    let enter = here.filter(|d| mounts && job.projection.may_concern(d.as_os_str().as_bytes()));
+    // What is mounted over it covers it for those alone who come by its path.
+    let enter =
+        here.filter(|d| mounted || mounts && job.projection.may_concern(d.as_os_str().as_bytes()));
     if cli.job.is_empty() {
         return Err("no command was given; see vrift-trace --help".into());
     }
@@ -601,6 +637,7 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
             .fetch_timeout
             .or(policy.job.fetch_timeout)
             .map_or(fetch::USUAL_LIMIT, |seconds| Duration::from_secs(seconds.get().into())),
+        mounting: mounted.then(|| Mounting::of(job)),
         walls: walls(job)?,
     })
 }

@@ -14,6 +14,7 @@ fn all() -> Needs {
     Needs {
         mounts: true,
         writable: true,
+        guards: false,
         rules: true,
         record: true,
         probes: true,
@@ -66,6 +67,48 @@ fn a_call_newer_than_the_table_is_asked_for() {
     assert_eq!(verdict(&program, Arch::NATIVE, 462, [0; 6]), ALLOW, "mseal");
     let program = compile(&Needs { refuse_io_uring: true, ..Needs::default() });
     assert_eq!(verdict(&program, Arch::NATIVE, LAST_KNOWN + 1, [0; 6]), ALLOW);
+}
+
+/// Where the kernel answers for the mounts, no path is asked about, and nothing can uncover one.
+#[test]
+fn a_job_with_mounted_trees_is_only_kept_from_uncovering_them() {
+    let program =
+        compile(&Needs { guards: true, own_pids: [1000, 1001, 1000], ..Needs::default() });
+    let asked = |name: &str, args| verdict(&program, Arch::NATIVE, native(name), args);
+    for name in [
+        "openat",
+        "newfstatat",
+        "statx",
+        "execve",
+        "execveat",
+        "getdents64",
+        "fstat",
+        "chdir",
+        "unlinkat",
+        "renameat2",
+        "readlinkat",
+        "getcwd",
+        "statfs",
+        "flock",
+        "ioctl",
+        "prctl",
+        "unshare",
+        "bind",
+        "faccessat",
+        "inotify_add_watch",
+        "lgetxattr",
+    ] {
+        assert_eq!(asked(name, [0; 6]), ALLOW, "{name}");
+    }
+    for name in ["mount", "umount2", "pivot_root", "chroot", "setns", "move_mount", "open_tree"] {
+        assert_eq!(asked(name, [0; 6]), NOTIFY, "{name}");
+    }
+    for name in ["open_by_handle_at", "fanotify_init", "fsmount", "userfaultfd"] {
+        assert_eq!(asked(name, [0; 6]), errno(Errno::EPERM), "{name}");
+    }
+    assert_eq!(asked("kill", [1000, 9, 0, 0, 0, 0]), NOTIFY);
+    assert_eq!(asked("ptrace", [u64::from(libc::PTRACE_ATTACH), 1000, 0, 0, 0, 0]), NOTIFY);
+    assert_eq!(verdict(&program, Arch::NATIVE, LAST_KNOWN + 1, [0; 6]), NOTIFY);
 }
 
 #[test]

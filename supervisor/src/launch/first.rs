@@ -1,12 +1,14 @@
 //! The job's first process: between fork and exec.
 //!
-//! It loads the filter, hands the listener to the supervisor, and executes the command, looking
-//! for it in PATH as execvp(3) does, under supervision already: what is projected in PATH is found.
+//! It mounts what the job is to see mounted, loads the filter, hands the listener to the supervisor,
+//! and executes the command, looking for it in PATH as execvp(3) does, under supervision already: what
+//! is projected in PATH is found.
 
-use super::Plan;
+use super::{LaunchError, Plan};
 use crate::filter;
 use crate::sys::process;
 use crate::sys::seccomp::{self, FLAG_WAIT_KILLABLE_RECV};
+use crate::view::Failed;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
@@ -30,8 +32,33 @@ enum Stage {
     Walls = 4,
 }
 
+/// What the supervisor is handed.
+pub enum Handed {
+    /// The descriptor by which a mounted tree is served, and the mount's number.
+    Device(u16, OwnedFd),
+    /// The listener; whether signals wait until a call is answered.
+    Listener(OwnedFd, bool),
+}
+
+/// First bytes of messages; those of failures are their stages.
+const LISTENER: u8 = 0;
+const DEVICE: u8 = 16;
+const NOT_MOUNTED: u8 = 17;
+
 /// Runs in the child; does not return.
 pub fn run(plan: &Plan, mask: &SigSet, to: &OwnedFd, own_pids: [u32; 3]) -> ! {
+    if let Some(mounting) = &plan.mounting {
+        let hand_over = |which: u16, device: OwnedFd| {
+            let [low, high] = which.to_ne_bytes();
+            let message = [DEVICE, low, high];
+            seccomp::send_marked(to, plan.needs.exec_cookie, &message, &device)
+        };
+        if let Err(failed) = mounting.mount(&own_pids, hand_over).and_then(|()| mounting.look()) {
+            let message = [&[NOT_MOUNTED], failed.message().as_slice()].concat();
+            let _ = nix::unistd::write(to, &message);
+            process::exit_now(super::OURS);
+        }
+    }
     let failure = match prepare(plan, mask, to, own_pids) {
         Err(failure) => failure,
         Ok(()) => Failure { stage: Stage::Exec, errno: exec(&plan.command) as i32 },
@@ -58,7 +85,7 @@ fn prepare(plan: &Plan, mask: &SigSet, to: &OwnedFd, own_pids: [u32; 3]) -> Resu
     let killable = !plan.without.wait_killable && seccomp::knows_flag(FLAG_WAIT_KILLABLE_RECV);
     let flags = if killable { FLAG_WAIT_KILLABLE_RECV } else { 0 };
     let listener = seccomp::load_with_listener(&program, flags).map_err(at(Stage::Listener))?;
-    let message = [0u8, u8::from(killable)];
+    let message = [LISTENER, u8::from(killable)];
     // Nobody could answer for this call yet, should the filter ask for every one.
     seccomp::send_marked(to, plan.needs.exec_cookie, &message, &listener)
         .map_err(at(Stage::Listener))?;
@@ -116,38 +143,52 @@ fn candidates(name: &OsStr) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Takes the listener over in the supervisor.
-pub fn receive_listener(from: &OwnedFd) -> Result<(OwnedFd, bool), String> {
-    let mut message = [0u8; 8];
+/// Takes what comes next over in the supervisor.
+pub fn receive(from: &OwnedFd, plan: &Plan) -> Result<Handed, LaunchError> {
+    let mut message = [0u8; 16];
     let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
     let mut parts = [IoSliceMut::new(&mut message)];
     let received =
         recvmsg::<()>(from.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
-            .map_err(|e| format!("the job's first process sent no listener: {e}"))?;
+            .map_err(|e| LaunchError::Filter(format!("the job's first process sent none: {e}")))?;
     let bytes = received.bytes;
     let fd = received.cmsgs().ok().and_then(|mut all| match all.next() {
         Some(ControlMessageOwned::ScmRights(fds)) => fds.first().copied(),
         _ => None,
     });
-    match fd {
-        Some(fd) => Ok((process::adopt(fd), message[1] == 1)),
-        None => Err(match Failure::parse(&message[..bytes]) {
-            Some(Failure { stage: Stage::Walls, errno }) => format!(
-                "Landlock does not take the rules with `enforce`: {}",
-                Errno::from_raw(errno).desc()
-            ),
-            Some(f) if f.errno == libc::EBUSY => {
-                format!("{}; run vrift-trace outside of it", super::NESTED)
-            }
-            Some(f) if f.errno == libc::EACCES => {
-                "it needs no_new_privs = true in the policy, or CAP_SYS_ADMIN (EACCES)".into()
-            }
-            Some(f) => format!(
-                "{}; run `vrift-trace doctor` to see what this kernel lacks",
-                Errno::from_raw(f.errno)
-            ),
-            None => "the job's first process ended before it was supervised".into(),
-        }),
+    let fd = fd.map(process::adopt);
+    match (message, fd) {
+        ([DEVICE, low, high, ..], Some(fd)) => {
+            Ok(Handed::Device(u16::from_ne_bytes([low, high]), fd))
+        }
+        ([LISTENER, killable, ..], Some(fd)) => Ok(Handed::Listener(fd, killable == 1)),
+        ([NOT_MOUNTED, ref failed @ ..], _) => {
+            let failed = Failed::parse(failed.get(..bytes.saturating_sub(1)).unwrap_or_default());
+            let told = plan.mounting.as_ref().zip(failed).map(|(mounting, f)| mounting.told(f));
+            Err(LaunchError::View(told.unwrap_or_else(|| "it can't be had here".into())))
+        }
+        _ => Err(LaunchError::Filter(why(Failure::parse(&message[..bytes])))),
+    }
+}
+
+/// Why there is no listener.
+fn why(failure: Option<Failure>) -> String {
+    match failure {
+        Some(Failure { stage: Stage::Walls, errno }) => format!(
+            "Landlock does not take the rules with `enforce`: {}",
+            Errno::from_raw(errno).desc()
+        ),
+        Some(f) if f.errno == libc::EBUSY => {
+            format!("{}; run vrift-trace outside of it", super::NESTED)
+        }
+        Some(f) if f.errno == libc::EACCES => {
+            "it needs no_new_privs = true in the policy, or CAP_SYS_ADMIN (EACCES)".into()
+        }
+        Some(f) => format!(
+            "{}; run `vrift-trace doctor` to see what this kernel lacks",
+            Errno::from_raw(f.errno)
+        ),
+        None => "the job's first process ended before it was supervised".into(),
     }
 }
 

@@ -7,6 +7,9 @@
 //! keeper is the parent, and adopts what others leave behind; whichever of the two is killed, the
 //! other ends the job and cleans up.
 //!
+//! Where a job's mounts are mounted for it ([`view`](crate::view)), its first process does that before
+//! it loads the filter.
+//!
 //! Where trees were pulled without their blobs there is a fourth, a child of the supervisor's that
 //! fetches them ([`fetch`](crate::fetch)).
 
@@ -22,6 +25,7 @@ use crate::features::Without;
 use crate::filter::Needs;
 use crate::job::Job;
 use crate::sys::{process, seccomp};
+use crate::view::Mounting;
 use crate::walls::Walls;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -47,6 +51,8 @@ pub struct Plan {
     pub enter: Option<PathBuf>,
     /// How long fetching one blob may take.
     pub fetch_limit: Duration,
+    /// What is mounted for the job; None: the supervisor answers for its mounts.
+    pub mounting: Option<Mounting>,
     /// What Landlock keeps the job from.
     pub walls: Option<Walls>,
 }
@@ -87,6 +93,9 @@ pub enum LaunchError {
     /// The filter could not be loaded.
     #[error("can't load the seccomp filter: {0}")]
     Filter(String),
+    /// The job's mounts can't be mounted.
+    #[error("--view mount: {0}")]
+    View(String),
     /// A trace was asked for, and its threads can't be started.
     #[error("no thread for the trace: {0}")]
     Trace(String),

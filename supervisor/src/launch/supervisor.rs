@@ -1,6 +1,6 @@
 //! The supervisor process: starts the keeper and the receivers, and waits.
 
-use super::first::{self, Failure};
+use super::first::{self, Failure, Handed};
 use super::keeper::{self, Report};
 use super::signals::{self, Came};
 use super::{LaunchError, OURS, Plan, leftover};
@@ -11,6 +11,7 @@ use crate::listener::Listener;
 use crate::private::Private;
 use crate::receiver::Pool;
 use crate::sys::process::{self, Forked};
+use crate::view;
 use crate::writable::{end, ingest};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
@@ -108,11 +109,18 @@ pub fn run(
 
 /// Takes the listener over and starts the receivers.
 fn supervise(plan: &Plan, job: &Arc<Job>, from: &OwnedFd) -> Result<Arc<Pool>, LaunchError> {
-    let received = first::receive_listener(from);
+    let received = loop {
+        match first::receive(from, plan) {
+            Ok(Handed::Device(mount, device)) => view::serve(job, mount, device)
+                .map_err(|e| LaunchError::View(format!("no thread to serve it: {e}")))?,
+            Ok(Handed::Listener(listener, killable)) => break Ok((listener, killable)),
+            Err(e) => break Err(e),
+        }
+    };
     // From here on the job's tasks may not look into this process.
     process::prctl(libc::PR_SET_DUMPABLE, 0).map_err(LaunchError::os("prctl(PR_SET_DUMPABLE)"))?;
     raise_descriptor_limit();
-    let (listener, wait_killable) = received.map_err(LaunchError::Filter)?;
+    let (listener, wait_killable) = received?;
     let listener = Listener::new(listener, wait_killable, !plan.without.sync_wake_up);
     if let Some(recorder) = &job.recorder {
         recorder.start().map_err(|e| LaunchError::Trace(e.to_string()))?;

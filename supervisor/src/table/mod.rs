@@ -236,6 +236,11 @@ pub struct Row {
 }
 
 impl Handler {
+    /// Does the call change what paths mean, go round them, or act on a process?
+    pub const fn guards(self) -> bool {
+        matches!(self, Handler::Deny(..) | Handler::Refuse(_) | Handler::Process { .. })
+    }
+
     /// Does the call only ever ask about what a descriptor stands for, which no rule for real paths
     /// changes?
     pub const fn is_of_mounts_alone(self) -> bool {

@@ -47,12 +47,7 @@ pub const READ_ONLY: &[Difference] = &[
         },
         goes_on: true,
     },
-    Difference {
-        reason: "name_to_handle_at: EOPNOTSUPP for what is projected, as a handle would lead past \
-                 every path to the store",
-        applies: |c| c.name == "name_to_handle_at" && c.projected == "-EOPNOTSUPP",
-        goes_on: true,
-    },
+    NO_HANDLES,
     Difference {
         reason: "file_getattr: refused for what is projected, as by file systems without flags",
         applies: |c| c.name == "file_getattr" && c.projected.starts_with('-'),
@@ -72,14 +67,7 @@ pub const READ_ONLY: &[Difference] = &[
         },
         goes_on: false,
     },
-    Difference {
-        reason: "open: access mode 3, which gives a descriptor for ioctls alone, is refused as \
-                 one for writing",
-        applies: |c| {
-            opened_flags(c.kernel).is_some_and(|flags| flags & 3 == 3) && c.projected == "-EROFS"
-        },
-        goes_on: false,
-    },
+    FOR_IOCTLS,
     Difference {
         reason: "rename, rmdir: a real directory above a mount point stays where it is, whatever \
                  else the kernel would say of it",
@@ -90,12 +78,7 @@ pub const READ_ONLY: &[Difference] = &[
         },
         goes_on: false,
     },
-    Difference {
-        reason: "read: of a directory at its end; some file systems have positions there that no \
-                 read could start from",
-        applies: |c| c.name == "read" && c.kernel == "-EINVAL" && c.projected == "-EISDIR",
-        goes_on: true,
-    },
+    AT_THE_END,
     FCHDIR,
     Difference {
         reason: "O_PATH: of a file, F_GETFL does not show O_NOFOLLOW",
@@ -107,6 +90,42 @@ pub const READ_ONLY: &[Difference] = &[
         },
         goes_on: true,
     },
+];
+
+/// Of a read-only tree that is mounted as a FUSE file system, beside a read-only bind mount.
+pub const MOUNTED: &[Difference] = &[
+    Difference {
+        reason: "rights: a read-only file system says EROFS before it asks for rights, a read-only \
+                 bind mount of a writable one after it",
+        applies: |c| c.kernel == "-EACCES" && c.projected == "-EROFS",
+        goes_on: true,
+    },
+    Difference {
+        reason: "connect: likewise EROFS before the kernel looks whether it is a socket at all",
+        applies: |c| c.name == "connect" && c.kernel == "-ECONNREFUSED" && c.projected == "-EROFS",
+        goes_on: true,
+    },
+    Difference {
+        reason: "getxattr: in a user namespace the kernel says of ACLs that FUSE has none \
+                 (EOPNOTSUPP), where a disk has none set (ENODATA)",
+        applies: |c| {
+            let of_acls = c.words.iter().any(|word| word.starts_with("=system.posix_acl_"));
+            of_acls && c.kernel == "-ENODATA" && c.projected == "-EOPNOTSUPP"
+        },
+        goes_on: true,
+    },
+    Difference {
+        reason: "O_DIRECT: reads need not be aligned, as disks want them",
+        applies: |c| {
+            let reads = ["read", "pread", "pread64", "readv", "preadv", "sendfile", "pour"];
+            reads.contains(&c.name) && c.kernel == "-EINVAL" && !c.projected.starts_with('-')
+        },
+        // The one has moved on, the other not.
+        goes_on: false,
+    },
+    FOR_IOCTLS,
+    NO_HANDLES,
+    AT_THE_END,
 ];
 
 /// What later kernels answer otherwise than earlier ones: the projection answers as the latest do,
@@ -191,7 +210,33 @@ pub fn release() -> (u32, u32) {
     })
 }
 
-/// Of every mount.
+/// Of every read-only mount.
+const FOR_IOCTLS: Difference = Difference {
+    reason: "open: access mode 3, which gives a descriptor for ioctls alone, is refused as one for \
+             writing",
+    applies: |c| {
+        opened_flags(c.kernel).is_some_and(|flags| flags & 3 == 3) && c.projected == "-EROFS"
+    },
+    goes_on: false,
+};
+
+/// Of every read-only mount.
+const NO_HANDLES: Difference = Difference {
+    reason: "name_to_handle_at: EOPNOTSUPP for what is projected, as a handle would lead past every \
+             path to the store",
+    applies: |c| c.name == "name_to_handle_at" && c.projected == "-EOPNOTSUPP",
+    goes_on: true,
+};
+
+/// Of every read-only mount.
+const AT_THE_END: Difference = Difference {
+    reason: "read: of a directory at its end; some file systems have positions there that no read \
+             could start from",
+    applies: |c| c.name == "read" && c.kernel == "-EINVAL" && c.projected == "-EISDIR",
+    goes_on: true,
+};
+
+/// Of every projected mount.
 const FCHDIR: Difference = Difference {
     reason: "fchdir: a directory that may be read but not searched can be entered by its \
              descriptor, as what stands for it may be searched by everybody",

@@ -88,6 +88,7 @@ pub struct Place {
     world: World,
     base: PathBuf,
     mode: &'static str,
+    view: &'static str,
 }
 
 impl Place {
@@ -96,6 +97,14 @@ impl Place {
     /// # Panics
     /// When the file system refuses.
     pub fn new(mode: &'static str) -> Self {
+        Self::seen(mode, "notify")
+    }
+
+    /// The same for jobs that see their mounts as `--view` says.
+    ///
+    /// # Panics
+    /// When the file system refuses.
+    pub fn seen(mode: &'static str, view: &'static str) -> Self {
         let world = World::new();
         let mut base = world.path("at");
         for _ in 0..DEPTH {
@@ -103,7 +112,7 @@ impl Place {
         }
         let everybody = fs::Permissions::from_mode(0o755);
         fs::set_permissions(world.path(""), everybody).expect("let others in");
-        let place = Self { world, base, mode };
+        let place = Self { world, base, mode, view };
         place.plant();
         place.world.ingest(place.world.path("src"), "tree");
         place.world.ingest(place.world.path("src2"), "tree2");
@@ -262,6 +271,7 @@ impl Place {
 
     fn projected(&self, command: &[OsString]) -> Job {
         let mut argv: Vec<OsString> = vec![binaries::vrift_trace().into(), "--quiet".into()];
+        argv.extend(["--view", self.view].map(OsString::from));
         for (at, name) in [("mnt", "tree"), ("mnt2", "tree2")] {
             let mut mount = OsString::from(self.base.join(at));
             mount.push(format!("={name},mode={}", self.mode));

@@ -18,6 +18,7 @@ use super::peers::Peers;
 use super::startup::Startup;
 use super::stats::{Samples, ratio};
 use super::store::Store;
+use super::views::Views;
 
 /// Everything that one run measured. What an older run couldn't measure yet is not in its JSON.
 #[derive(Debug, Deserialize, Serialize)]
@@ -51,6 +52,8 @@ pub struct Figures {
     pub jobs: Option<Jobs>,
     /// The store.
     pub store: Option<Store>,
+    /// Both views of a mount.
+    pub views: Option<Views>,
     /// What could not be measured, and why.
     pub problems: Vec<String>,
 }
@@ -60,6 +63,8 @@ const PROJECTED_AIM: f64 = 1.05;
 const RECORDED_AIM: f64 = 1.03;
 const TRACED_AIM: f64 = 1.08;
 const IN_PLACE_AIM: f64 = 1.08;
+const MOUNTED_AIM: f64 = 1.03;
+const WALK_AIM: f64 = 1.5;
 const STARTUP_AIM_MS: f64 = 10.0;
 
 /// Figures as Markdown.
@@ -91,6 +96,9 @@ impl fmt::Display for Markdown<'_> {
         }
         if let Some(store) = &figures.store {
             store::tables(out, store)?;
+        }
+        if let Some(views) = &figures.views {
+            both_views(out, views)?;
         }
         if !figures.problems.is_empty() {
             writeln!(out, "\nNot measured:\n")?;
@@ -168,7 +176,8 @@ fn whole_build(out: &mut impl Write, build: &Build) -> fmt::Result {
         ("native", &build.native, String::new()),
         ("floor, real tree", &build.floor, String::new()),
         ("vrift-trace, projected tree", &build.projected, format!("≤ {PROJECTED_AIM} ÷ floor")),
-        ("the same with `-o`", &build.recorded, format!("≤ {RECORDED_AIM} ÷ projected")),
+        ("the same by `--view mount`", &build.mounted, format!("≤ {MOUNTED_AIM} ÷ native")),
+        ("projected, with `-o`", &build.recorded, format!("≤ {RECORDED_AIM} ÷ projected")),
         (
             "vrift-trace, no mount, `probes = false`",
             &build.traced,
@@ -275,6 +284,36 @@ fn beside_peers(out: &mut impl Write, peers: &Peers) -> fmt::Result {
     Ok(())
 }
 
+fn both_views(out: &mut impl Write, views: &Views) -> fmt::Result {
+    writeln!(
+        out,
+        "\n### Views\n\n{} files; seconds, medians. The first walk of a job, and the later ones.\n",
+        views.files
+    )?;
+    writeln!(
+        out,
+        "| walk | native | notify, first | later | ÷ native | mount, first | later | ÷ native | aim |"
+    )?;
+    writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|--:|")?;
+    for walk in &views.walks {
+        let native = walk.native.median();
+        write!(out, "| {} | {}", walk.name, number(native))?;
+        for (first, later) in [(&walk.notify_first, &walk.notify), (&walk.mount_first, &walk.mount)]
+        {
+            let (first, later) = (first.median(), later.median());
+            write!(
+                out,
+                " | {} | {} | {}",
+                number(first),
+                number(later),
+                number(ratio(later, native))
+            )?;
+        }
+        writeln!(out, " | ≤ {WALK_AIM} |")?;
+    }
+    Ok(())
+}
+
 /// Three significant digits or so; a dash for what was not measured.
 fn number(value: Option<f64>) -> String {
     match value {
@@ -335,6 +374,7 @@ mod tests {
             contention: Vec::new(),
             jobs: None,
             store: None,
+            views: None,
             problems: vec!["no vrift-trace".into()],
         };
         let text = Markdown(&figures).to_string();

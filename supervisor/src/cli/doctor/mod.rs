@@ -7,6 +7,7 @@ mod guests;
 mod jobs;
 mod kernel;
 mod machine;
+mod view;
 
 use super::args::Json;
 use super::demo::child::in_path;
@@ -90,6 +91,7 @@ pub fn run(options: &Json) -> Result<u8, Complaint> {
     caught::catch().map_err(|e| format!("doctor: sigaction: {e}"))?;
     // First, while this process has one thread only: the kernel is asked by forked processes.
     let mut checks = kernel::checks();
+    checks.push(view::check());
     checks.extend(machine::checks());
     checks.extend(jobs::checks(&checks));
     if let Some(signal) = caught::caught() {

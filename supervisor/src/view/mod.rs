@@ -1,0 +1,116 @@
+//! The mount view: a job sees its mounts as file systems that are mounted for it alone.
+//!
+//! Without it each call that names a file is answered by the supervisor. With it the job's first
+//! process makes itself a mount namespace ([`mounting`]), and the supervisor serves a FUSE file
+//! system there for each mount ([`server`]). What a manifest says never changes, so the kernel may
+//! keep all that it was told: a path that was looked up once costs what it costs on a disk. The
+//! filter asks only about what would uncover what is mounted over, and about calls that act on the
+//! supervisor.
+//!
+//! It is the same read-only projection, and nothing more: what needs the supervisor's word on each
+//! call (rules, traces, changes) is not there, and is refused before the job starts.
+
+mod aliases;
+mod mounting;
+mod server;
+
+pub use mounting::{Failed, Mounting};
+pub use server::serve;
+
+use crate::job::Job;
+use std::path::Path;
+use vrift_policy::{Mode, MountSpec, Policy};
+
+/// How the mounts of a job are seen.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Seen {
+    /// By the supervisor's answers. `instead`: why not as file systems, which were asked for.
+    Notified {
+        /// In one line.
+        instead: Option<String>,
+    },
+    /// As file systems of the job's own.
+    Mounted,
+}
+
+impl Seen {
+    /// The word for it, as in the policy.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Seen::Notified { .. } => "notify",
+            Seen::Mounted => "mount",
+        }
+    }
+}
+
+/// Whether a job of this kind can have its mounts as file systems.
+///
+/// # Errors
+/// Why not, and what to do.
+pub fn fits(policy: &Policy, specs: &[MountSpec], traced: bool) -> Result<(), String> {
+    if traced {
+        return Err(
+            "a trace is made of the calls that the supervisor is asked about, and of these \
+                    there are none; leave out -o, or use --view notify"
+                .into(),
+        );
+    }
+    if !policy.rules.is_empty() {
+        return Err(
+            "the policy has rules, which the supervisor has to be asked about at each call; \
+                    use --view notify"
+                .into(),
+        );
+    }
+    for spec in specs {
+        let at = spec.at.display();
+        if spec.mode != Mode::ReadOnly {
+            return Err(format!(
+                "mount at {at}: only what is read-only can be mounted, and this is {}; use --view \
+                 notify",
+                spec.mode
+            ));
+        }
+        if let Some(outer) = specs.iter().find(|o| o.at != spec.at && spec.at.starts_with(&o.at)) {
+            return Err(format!(
+                "mount at {at}: it lies in the mount at {}; mount them beside each other, or use \
+                 --view notify",
+                outer.at.display()
+            ));
+        }
+        there(&spec.at)?;
+    }
+    Ok(())
+}
+
+/// A file system needs a directory to be mounted on.
+fn there(at: &Path) -> Result<(), String> {
+    match std::fs::metadata(at) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(format!("mount at {}: there is a file; name a directory", at.display())),
+        Err(e) => Err(format!(
+            "mount at {}: a file system needs a directory that is there ({e}); make it, or use \
+             --view notify",
+            at.display()
+        )),
+    }
+}
+
+/// Whether the trees of a job can be served.
+///
+/// # Errors
+/// Why not, and what to do.
+pub fn whole(job: &Job) -> Result<(), String> {
+    match job.lazy.first() {
+        None => Ok(()),
+        Some(tree) => {
+            let at = job.projection.mount(tree.mount).map(|mount| mount.at().display().to_string());
+            let place = vrift_events::printable(&tree.place);
+            Err(format!(
+                "mount at {}: its tree was pulled without its contents; get them (vrift pull {place} \
+                 REF), or use --view notify",
+                at.unwrap_or_default()
+            ))
+        }
+    }
+}

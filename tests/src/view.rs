@@ -1,0 +1,14 @@
+//! Jobs that see their mounts as file systems (`--view mount`).
+
+use std::fs::File;
+
+/// Whether this machine can mount a FUSE file system for a job of this user.
+///
+/// # Errors
+/// Why not: a sentence for [`skip!`](crate::skip!).
+pub fn possible() -> Result<(), String> {
+    let device = File::options().read(true).write(true).open("/dev/fuse");
+    device.map_err(|e| format!("/dev/fuse can't be opened: {e} (udev makes it mode 0666)"))?;
+    // A namespace like the job's own.
+    crate::oracle::possible()
+}
