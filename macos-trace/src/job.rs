@@ -3,7 +3,7 @@
 
 use crate::Complaint;
 use crate::means::{Means, Wants};
-use crate::private::Private;
+use crate::private::{self, Private};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -112,7 +112,7 @@ pub fn open(asked: &Asked, user: Option<(u32, u32)>) -> Result<Ground, Complaint
         overlay: None,
     });
     Projection::new(sources.collect(), &probe).map_err(|e| e.to_string())?;
-    let bases = [physical.join("jobs"), std::env::temp_dir()];
+    let bases = [private::of_store(&physical), std::env::temp_dir()];
     let private = Private::create(&bases, user)
         .map_err(|e| format!("no place for the job's own directory: {e}; make one writable"))?;
     Ok(Ground { store: physical, mounts, private })

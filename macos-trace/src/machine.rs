@@ -1,13 +1,14 @@
 //! What a job is started on: a Mac, or what a test makes up.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use vrift_macos_es::es::adapter::{Endpoint, EndpointError};
 use vrift_macos_es::es::event::ProcessKey;
-use vrift_macos_es::program::{Program, examine};
+use vrift_macos_es::program::{Program, examine, native};
 use vrift_macos_es::shim::symbols::Arch;
 use vrift_policy::Errno;
 
@@ -104,7 +105,7 @@ pub fn program(path: &Path, arch: Arch) -> std::io::Result<Program> {
 pub fn library(dirs: &[PathBuf], arch: Arch) -> Result<PathBuf, String> {
     let path = find(LIBRARY, dirs)?;
     match program(&path, arch) {
-        Ok(Program::Open | Program::Closed(_)) => Ok(path),
+        Ok(Program::Open | Program::Closed(_)) if untranslated(&path, arch) => Ok(path),
         Ok(_) => Err(no_code(&path, "vrift-macos-shim", arch)),
         Err(why) => Err(format!("{}: {why}; make it readable", path.display())),
     }
@@ -117,7 +118,7 @@ pub fn library(dirs: &[PathBuf], arch: Arch) -> Result<PathBuf, String> {
 pub fn starter(dirs: &[PathBuf], arch: Arch) -> Result<PathBuf, String> {
     let path = find(STARTER, dirs)?;
     match program(&path, arch) {
-        Ok(Program::Open) => Ok(path),
+        Ok(Program::Open) if untranslated(&path, arch) => Ok(path),
         Ok(Program::Closed(why)) => Err(format!(
             "{}: the loader keeps the shim out of it ({}); sign it without the hardened runtime",
             path.display(),
@@ -126,6 +127,14 @@ pub fn starter(dirs: &[PathBuf], arch: Arch) -> Result<PathBuf, String> {
         Ok(_) => Err(no_code(&path, "vrift-macos-trace", arch)),
         Err(why) => Err(format!("{}: {why}; make it readable", path.display())),
     }
+}
+
+/// Rosetta runs programs of the other processor, but loads no such library into one of this. With a
+/// translated `vrift-start`, the shim would have to be translated as well.
+fn untranslated(path: &Path, arch: Arch) -> bool {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(1024).read_to_end(&mut head));
+    read.is_ok() && native(&head, arch)
 }
 
 fn no_code(path: &Path, package: &str, arch: Arch) -> String {

@@ -3,10 +3,10 @@
 //! Who makes one holds a lock on its `lease`, so that one whose maker was killed is known, and removed
 //! by that user's next job.
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
 /// What their names begin with.
@@ -24,6 +24,25 @@ pub struct Private {
     root: PathBuf,
     /// Locked as long as the job runs.
     _lease: File,
+}
+
+/// A store's directory for them, which a new store hasn't got.
+pub fn of_store(store: &Path) -> PathBuf {
+    let jobs = store.join("jobs");
+    // Where it can't be made, nor can anything in it, and what is made there says so.
+    if DirBuilder::new().mode(0o755).create(&jobs).is_ok() {
+        let _ = hand_over(store, &jobs);
+    }
+    jobs
+}
+
+/// By `sudo`, root makes it in a store that is somebody else's, whose later jobs are to make theirs there.
+fn hand_over(store: &Path, jobs: &Path) -> io::Result<()> {
+    let owner = store.metadata()?;
+    // Never through a link: whose the store is could put one there.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let jobs = File::from(rustix::fs::open(jobs, flags, Mode::empty())?);
+    fchown(jobs, Some(owner.uid()), Some(owner.gid()))
 }
 
 impl Private {

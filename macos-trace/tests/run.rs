@@ -74,7 +74,7 @@ fn what_a_policy_asks_for_and_cant_have_ends_it_before_the_command() {
     let mount = |more: &str| format!("[[mount]]\nat = \"/mnt/x\"\nmanifest = \"deps\"\n{more}");
     let rule = "[[rule]]\npaths = [\"/etc/**\"]\naccess = \"read-only\"\n";
     for (text, part) in [
-        (mount("mode = \"overlay\"\n"), "p.toml:2: mode \"overlay\" isn't there on macOS"),
+        (mount("mode = \"overlay\"\n"), "p.toml:3: mode \"overlay\" isn't there on macOS"),
         (mount("mode = \"copy-on-write\"\n"), "mode \"copy-on-write\" isn't there on macOS"),
         (mount("upper = \"/up\"\n"), "is for changes"),
         (format!("{rule}enforce = \"landlock\"\n"), "p.toml:2: `enforce` is about Landlock"),
