@@ -7,8 +7,7 @@
 //! point by turns. All paths are absolute and without links.
 
 use thiserror::Error;
-/// What becomes of programs that refuse the shim: the policy's word.
-pub use vrift_policy::Restricted;
+use vrift_policy::Restricted;
 
 /// The variable that names the file.
 pub const VARIABLE: &str = "VRIFT_SHIM_JOB";

@@ -144,13 +144,30 @@ fn little(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
 }
 
-/// Where the part for this processor begins, and its subtype. The kernel takes arm64e of a program of
-/// Apple's own alone, which `SF_RESTRICTED` tells; so the plain one comes first.
+/// Whether a file that begins so has code that this processor runs untranslated, which is what a process
+/// that is itself not translated can load. Not arm64e: a plain process can't.
+#[must_use]
+pub fn native(head: &[u8], arch: Arch) -> bool {
+    match arch {
+        Arch::X86_64 => part(head, &[CPU_X86_64]).is_some(),
+        Arch::Arm64 => {
+            part(head, &[CPU_ARM64]).is_some_and(|(_, subtype)| subtype & 0xff != SUBTYPE_ARM64E)
+        }
+    }
+}
+
+/// Where the part begins that this processor would run, be it translated, and its subtype.
 fn slice(head: &[u8], arch: Arch) -> Option<(u64, u32)> {
-    let wanted = |cpu| match arch {
-        Arch::X86_64 => cpu == CPU_X86_64,
-        Arch::Arm64 => cpu == CPU_ARM64 || cpu == CPU_X86_64,
-    };
+    match arch {
+        Arch::X86_64 => part(head, &[CPU_X86_64]),
+        Arch::Arm64 => part(head, &[CPU_ARM64, CPU_X86_64]),
+    }
+}
+
+/// Where the best part for these processors begins, and its subtype. The kernel takes arm64e of a program
+/// of Apple's own alone, which `SF_RESTRICTED` tells; so the plain one comes first.
+fn part(head: &[u8], cpus: &[u32]) -> Option<(u64, u32)> {
+    let wanted = |cpu| cpus.contains(&cpu);
     if little(head, 0) == Some(MACH_64) {
         let (cpu, subtype) = (little(head, 4)?, little(head, 8)?);
         return wanted(cpu).then_some((0, subtype));

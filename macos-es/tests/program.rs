@@ -2,7 +2,7 @@
 
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is one test module")]
 
-use vrift_macos_es::program::{Program, Refusal, SF_RESTRICTED, examine, words};
+use vrift_macos_es::program::{Program, Refusal, SF_RESTRICTED, examine, native, words};
 use vrift_macos_es::shim::symbols::Arch;
 use vrift_policy::Errno;
 
@@ -89,6 +89,23 @@ fn a_signature_says_whether_the_shim_is_let_in() {
     assert_eq!(with(RUNTIME, 0, &[(VARIABLES, true), (LIBRARIES, true)]), Program::Open);
     assert_eq!(with(0x2000, 0, &[]), closed(Refusal::Validation));
     assert_eq!(with(0x2000, 0, &[(LIBRARIES, true)]), Program::Open);
+}
+
+/// A library is loaded untranslated, or not at all.
+#[test]
+fn a_part_is_native_to_the_processor_that_runs_it_as_it_is() {
+    let of = |cpu, subtype| little(&[0xfeed_facf, cpu, subtype, 6, 0, 0, 0, 0]);
+    for (file, arm64, x86_64) in [
+        (of(ARM64, 0), true, false),
+        (of(ARM64, 2), false, false),
+        (of(X86_64, 3), false, true),
+        (big(&[0xcafe_babe, 2, X86_64, 3, 4096, 32, 12, ARM64, 0, 8192, 32, 12]), true, true),
+        (b"#!/bin/sh\n".to_vec(), false, false),
+        (Vec::new(), false, false),
+    ] {
+        let found = (native(&file, Arch::Arm64), native(&file, Arch::X86_64));
+        assert_eq!(found, (arm64, x86_64), "{file:02x?}");
+    }
 }
 
 /// Wherever a key stands in a long list, it is found: the list is read piece by piece.

@@ -71,7 +71,7 @@ reads = 1
     assert_eq!(
         findings(text),
         [
-            "2: unknown key `colour`; known here: `version`, `job`, `mount`, `rule`, `syscalls`, `trace`",
+            "2: unknown key `colour`; known here: `version`, `job`, `mount`, `rule`, `syscalls`, `trace`, `macos`",
             "4: `name` is empty; give it a value",
             "5: unknown key `on_leftovers`; did you mean `on_leftover`?",
             "7: mount point \"vrift\" is not absolute; begin it with `/`",

@@ -5,8 +5,9 @@
 //! place; the decision table of `vrift-policy` says what becomes of it; one module of `calls`
 //! answers. Every call stands once in the `table`.
 //!
-//! Linux on x86_64 and aarch64.
+//! Linux on x86_64 and aarch64; elsewhere it is empty, and `vrift-trace` on macOS is `macos-trace`'s.
 
+#![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
 
 mod access;

@@ -123,7 +123,7 @@ fn check_tells_all_and_by_its_status_whether_there_was_anything() {
     assert_eq!(bad.status.code(), Some(1));
     assert_eq!(
         text(&bad.stdout),
-        "bad.toml:2: unknown key `colour`; known here: `version`, `job`, `mount`, `rule`, `syscalls`, `trace`\n\
+        "bad.toml:2: unknown key `colour`; known here: `version`, `job`, `mount`, `rule`, `syscalls`, `trace`, `macos`\n\
          bad.toml:4: unknown key `nme`; did you mean `name`?\n"
     );
     let json = run(dir.path(), &["check", "bad.toml", "--json"]);

@@ -1,5 +1,5 @@
 //! The framework behind a trait: what `EndpointSecurity` has, as the client needs it. A thin adapter
-//! over Apple's library will be one implementor; the tests' mock is the other.
+//! over Apple's library is one implementor (`macos-trace/src/framework`); the tests' mocks are others.
 
 use super::decide::Reply;
 use super::event::EsEvent;

@@ -40,6 +40,6 @@ pub use dirents::Form;
 pub use open_flags::{Request, darwin, linux};
 pub use places::Places;
 pub use platform::{DARWIN, Difference, LINUX, Platform, darwin_number, of_darwin};
-pub use real::{Base, Identity, Sys};
+pub use real::{Base, Identity, Sys, kind};
 pub use transfer::Moved;
 pub use verdict::{Look, Verdict};

@@ -84,3 +84,22 @@ macro_rules! interpose {
     };
 }
 pub(super) use interpose;
+
+/// A function that fills a structure, in all its forms: `["stat", "stat64"; "stat$INODE64"]`. `Form` in
+/// its arguments is `Plain` where the name has no suffix, else `Wide`, which has 64-bit inode numbers.
+/// x86_64 alone has the last one; on arm64 the two structures are the same.
+macro_rules! forms {
+    ($([$plain:literal $(, $wide:literal)?; $inode64:literal] $args:tt, $real:ident => $body:block)*) => {$(
+        forms!(@one {} Plain $plain $args $real $body);
+        $(forms!(@one {} Wide $wide $args $real $body);)?
+        forms!(@one {#[cfg(target_arch = "x86_64")]} Wide $inode64 $args $real $body);
+    )*};
+    (@one {$(#[$meta:meta])*} $form:ident $name:literal $args:tt $real:ident $body:block) => {
+        $(#[$meta])*
+        const _: () = {
+            type Form = $form;
+            interpose! { [$name] $args -> c_int, $real => $body }
+        };
+    };
+}
+pub(super) use forms;

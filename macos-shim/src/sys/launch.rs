@@ -11,11 +11,10 @@ use super::real::{checked, fstat};
 use super::{State, bytes, last_error, materialise};
 use core::ffi::{CStr, c_char, c_int};
 use vrift_macos_es::environment::Environment;
-use vrift_macos_es::job::Restricted;
 use vrift_macos_es::program::{Program, examine, words};
 use vrift_macos_es::shim::symbols::Arch;
 use vrift_macos_es::shim::{Base, CAPACITY, Look, PathBuffer, Verdict};
-use vrift_policy::{Errno, Operation};
+use vrift_policy::{Errno, Operation, Restricted};
 
 /// A list of strings that ends in null, as argv is.
 pub type Strings = *const *const c_char;

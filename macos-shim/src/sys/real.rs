@@ -3,7 +3,7 @@
 use super::last_error;
 use core::ffi::{CStr, c_int};
 use core::mem::MaybeUninit;
-use vrift_macos_es::shim::{Identity, Sys};
+use vrift_macos_es::shim::{Identity, Sys, kind};
 use vrift_policy::{Errno, Target};
 
 pub struct Darwin;
@@ -71,23 +71,7 @@ impl Sys for Darwin {
     }
 
     fn kind(&self, path: &CStr) -> Result<Target, Errno> {
-        match lstat(path) {
-            Ok(stat) => Ok(match stat.st_mode & libc::S_IFMT {
-                libc::S_IFDIR => Target::Directory,
-                libc::S_IFLNK => Target::Symlink,
-                _ => Target::File,
-            }),
-            Err(Errno::ENOENT) => {
-                let bytes = path.to_bytes();
-                let slash = bytes.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-                let mut dir = [0u8; vrift_macos_es::shim::CAPACITY];
-                let length = slash.max(1);
-                dir[..length].copy_from_slice(&bytes[..length]);
-                let dir = CStr::from_bytes_until_nul(&dir).map_err(|_| Errno::ENAMETOOLONG)?;
-                lstat(dir).map(|_| Target::Missing)
-            }
-            Err(errno) => Err(errno),
-        }
+        kind(path, |path| lstat(path).map(|stat| stat.st_mode.into()))
     }
 
     fn user(&self) -> u32 {

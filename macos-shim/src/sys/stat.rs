@@ -1,7 +1,7 @@
 //! stat, in all its forms: with 64-bit inode numbers, and on x86_64 without, too.
 
 use super::{Place, State, by_descriptor, by_path, follows, here};
-use crate::sys::interpose::interpose;
+use crate::sys::interpose::{forms, interpose};
 use core::ffi::{c_char, c_int, c_void};
 use vrift_policy::Operation;
 use vrift_projection::Attr;
@@ -140,66 +140,29 @@ fn open<T: Layout>(fd: c_int, to: *mut T, real: impl FnOnce() -> c_int) -> c_int
 
 // The third argument of the x forms is a filesec_t: what else there is to be told, an ACL above all.
 // Projected files have none, and the caller's is left as it is.
-interpose! {
-    ["stat"] (path: *const c_char, to: *mut Plain) -> c_int, real => {
+forms! {
+    ["stat", "stat64"; "stat$INODE64"] (path: *const c_char, to: *mut Form), real => {
         named(here(path), true, to, |_, path| real(path, to))
     }
-    ["lstat"] (path: *const c_char, to: *mut Plain) -> c_int, real => {
+    ["lstat", "lstat64"; "lstat$INODE64"] (path: *const c_char, to: *mut Form), real => {
         named(here(path), false, to, |_, path| real(path, to))
     }
-    ["fstat"] (fd: c_int, to: *mut Plain) -> c_int, real => {
+    ["fstat", "fstat64"; "fstat$INODE64"] (fd: c_int, to: *mut Form), real => {
         open(fd, to, || real(fd, to))
     }
-    ["fstatat"] (dirfd: c_int, path: *const c_char, to: *mut Plain, flags: c_int) -> c_int, real => {
+    ["fstatat", "fstatat64"; "fstatat$INODE64"]
+    (dirfd: c_int, path: *const c_char, to: *mut Form, flags: c_int), real => {
         named((dirfd, path), follows(flags), to, |dirfd, path| real(dirfd, path, to, flags))
     }
-    ["statx_np"] (path: *const c_char, to: *mut Plain, more: *mut c_void) -> c_int, real => {
+    ["statx_np"; "statx_np$INODE64"]
+    (path: *const c_char, to: *mut Form, more: *mut c_void), real => {
         named(here(path), true, to, |_, path| real(path, to, more))
     }
-    ["lstatx_np"] (path: *const c_char, to: *mut Plain, more: *mut c_void) -> c_int, real => {
+    ["lstatx_np"; "lstatx_np$INODE64"]
+    (path: *const c_char, to: *mut Form, more: *mut c_void), real => {
         named(here(path), false, to, |_, path| real(path, to, more))
     }
-    ["fstatx_np"] (fd: c_int, to: *mut Plain, more: *mut c_void) -> c_int, real => {
-        open(fd, to, || real(fd, to, more))
-    }
-    ["stat64"] (path: *const c_char, to: *mut Wide) -> c_int, real => {
-        named(here(path), true, to, |_, path| real(path, to))
-    }
-    ["lstat64"] (path: *const c_char, to: *mut Wide) -> c_int, real => {
-        named(here(path), false, to, |_, path| real(path, to))
-    }
-    ["fstat64"] (fd: c_int, to: *mut Wide) -> c_int, real => {
-        open(fd, to, || real(fd, to))
-    }
-    ["fstatat64"] (dirfd: c_int, path: *const c_char, to: *mut Wide, flags: c_int) -> c_int, real => {
-        named((dirfd, path), follows(flags), to, |dirfd, path| real(dirfd, path, to, flags))
-    }
-    #[cfg(target_arch = "x86_64")]
-    ["stat$INODE64"] (path: *const c_char, to: *mut Wide) -> c_int, real => {
-        named(here(path), true, to, |_, path| real(path, to))
-    }
-    #[cfg(target_arch = "x86_64")]
-    ["lstat$INODE64"] (path: *const c_char, to: *mut Wide) -> c_int, real => {
-        named(here(path), false, to, |_, path| real(path, to))
-    }
-    #[cfg(target_arch = "x86_64")]
-    ["fstat$INODE64"] (fd: c_int, to: *mut Wide) -> c_int, real => {
-        open(fd, to, || real(fd, to))
-    }
-    #[cfg(target_arch = "x86_64")]
-    ["fstatat$INODE64"] (dirfd: c_int, path: *const c_char, to: *mut Wide, flags: c_int) -> c_int, real => {
-        named((dirfd, path), follows(flags), to, |dirfd, path| real(dirfd, path, to, flags))
-    }
-    #[cfg(target_arch = "x86_64")]
-    ["statx_np$INODE64"] (path: *const c_char, to: *mut Wide, more: *mut c_void) -> c_int, real => {
-        named(here(path), true, to, |_, path| real(path, to, more))
-    }
-    #[cfg(target_arch = "x86_64")]
-    ["lstatx_np$INODE64"] (path: *const c_char, to: *mut Wide, more: *mut c_void) -> c_int, real => {
-        named(here(path), false, to, |_, path| real(path, to, more))
-    }
-    #[cfg(target_arch = "x86_64")]
-    ["fstatx_np$INODE64"] (fd: c_int, to: *mut Wide, more: *mut c_void) -> c_int, real => {
+    ["fstatx_np"; "fstatx_np$INODE64"] (fd: c_int, to: *mut Form, more: *mut c_void), real => {
         open(fd, to, || real(fd, to, more))
     }
 }

@@ -2,7 +2,7 @@
 //! mount is.
 
 use super::{State, by_descriptor, by_path, here};
-use crate::sys::interpose::interpose;
+use crate::sys::interpose::{forms, interpose};
 use core::ffi::{c_char, c_int, c_long};
 use vrift_macos_es::shim::PathBuffer;
 use vrift_policy::{Errno, Operation as O};
@@ -40,13 +40,20 @@ struct Narrow {
 const READ_ONLY: u32 = 1;
 
 /// A structure that statfs fills.
-trait Layout {
+trait Layout: Sized {
+    /// The system's own answer.
+    fn of(path: *const c_char, to: *mut Self) -> c_int;
     fn read_only(&mut self);
     /// Where it says where the file system is mounted.
     fn mounted_on(&mut self) -> &mut [c_char];
 }
 
 impl Layout for Wide {
+    fn of(path: *const c_char, to: *mut Wide) -> c_int {
+        // SAFETY: a path that ends, and the caller's own buffer.
+        unsafe { wide(path, to) }
+    }
+
     fn read_only(&mut self) {
         self.f_flags |= READ_ONLY;
     }
@@ -58,6 +65,11 @@ impl Layout for Wide {
 
 #[cfg(target_arch = "x86_64")]
 impl Layout for Narrow {
+    fn of(path: *const c_char, to: *mut Narrow) -> c_int {
+        // SAFETY: as above.
+        unsafe { plain(path, to) }
+    }
+
     fn read_only(&mut self) {
         self.flags |= i64::from(READ_ONLY);
         self.oflags |= 1;
@@ -68,15 +80,10 @@ impl Layout for Narrow {
     }
 }
 
-fn fill<T: Layout>(
-    state: &State,
-    node: NodeRef,
-    to: *mut T,
-    real: impl Fn(*const c_char) -> c_int,
-) -> Result<c_int, Errno> {
+fn fill<T: Layout>(state: &State, node: NodeRef, to: *mut T) -> Result<c_int, Errno> {
     let mut store = PathBuffer::new();
     store.push(state.job.store)?;
-    if real(store.c_str()?.as_ptr()) != 0 {
+    if T::of(store.c_str()?.as_ptr(), to) != 0 {
         return Err(super::last_error());
     }
     // SAFETY: the caller's own buffer, which the system has just filled.
@@ -100,32 +107,21 @@ fn named<T: Layout>(
     to: *mut T,
     real: impl Fn(*const c_char) -> c_int,
 ) -> c_int {
-    by_path(
-        O::StatFs,
-        here(path),
-        true,
-        |_, path| real(path),
-        |state, node, _| fill(state, node, to, &real),
-    )
+    let asked = |_, path: *const c_char| real(path);
+    by_path(O::StatFs, here(path), true, asked, |state, node, _| fill(state, node, to))
 }
 
 unsafe extern "C" {
+    #[cfg(target_arch = "x86_64")]
     #[link_name = "statfs"]
-    fn plain(path: *const c_char, to: *mut Plain) -> c_int;
-    #[link_name = "statfs64"]
+    fn plain(path: *const c_char, to: *mut Narrow) -> c_int;
+    #[cfg_attr(target_arch = "aarch64", link_name = "statfs")]
+    #[cfg_attr(target_arch = "x86_64", link_name = "statfs$INODE64")]
     fn wide(path: *const c_char, to: *mut Wide) -> c_int;
 }
 
-fn open<T: Layout>(
-    fd: c_int,
-    to: *mut T,
-    real: impl FnOnce() -> c_int,
-    by_name: unsafe extern "C" fn(*const c_char, *mut T) -> c_int,
-) -> c_int {
-    by_descriptor(O::StatFs, fd, real, |state, node, _| {
-        // SAFETY: a path that ends, and the caller's own buffer.
-        fill(state, node, to, |path| unsafe { by_name(path, to) })
-    })
+fn open<T: Layout>(fd: c_int, to: *mut T, real: impl FnOnce() -> c_int) -> c_int {
+    by_descriptor(O::StatFs, fd, real, |state, node, _| fill(state, node, to))
 }
 
 /// `_PC_CASE_SENSITIVE`.
@@ -145,27 +141,16 @@ fn limit(
     Ok(real(store.c_str()?.as_ptr()))
 }
 
+forms! {
+    ["statfs", "statfs64"; "statfs$INODE64"] (path: *const c_char, to: *mut Form), real => {
+        named(path, to, |path| real(path, to))
+    }
+    ["fstatfs", "fstatfs64"; "fstatfs$INODE64"] (fd: c_int, to: *mut Form), real => {
+        open(fd, to, || real(fd, to))
+    }
+}
+
 interpose! {
-    ["statfs"] (path: *const c_char, to: *mut Plain) -> c_int, real => {
-        named(path, to, |path| real(path, to))
-    }
-    ["fstatfs"] (fd: c_int, to: *mut Plain) -> c_int, real => {
-        open(fd, to, || real(fd, to), plain)
-    }
-    #[cfg(target_arch = "x86_64")]
-    ["statfs$INODE64"] (path: *const c_char, to: *mut Wide) -> c_int, real => {
-        named(path, to, |path| real(path, to))
-    }
-    #[cfg(target_arch = "x86_64")]
-    ["fstatfs$INODE64"] (fd: c_int, to: *mut Wide) -> c_int, real => {
-        open(fd, to, || real(fd, to), wide)
-    }
-    ["statfs64"] (path: *const c_char, to: *mut Wide) -> c_int, real => {
-        named(path, to, |path| real(path, to))
-    }
-    ["fstatfs64"] (fd: c_int, to: *mut Wide) -> c_int, real => {
-        open(fd, to, || real(fd, to), wide)
-    }
     ["pathconf"] (path: *const c_char, name: c_int) -> c_long, real => {
         by_path(O::Stat, here(path), true, |_, path| real(path, name), |state, _, _| {
             limit(state, name, |path| real(path, name))
