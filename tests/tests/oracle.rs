@@ -27,7 +27,6 @@ mod tests {
     }
 
     /// One of `usual` sequences that follow each other is asked, unless more or fewer are asked for.
-
     fn table_of(
         name: &str,
         (who, linked_statically, usual): (Who, bool, usize),
@@ -88,7 +87,7 @@ mod tests {
             return;
         }
         need!(name, view::possible());
-        // Of the whole table one answer disagrees, for a reason that isn't known (docs/VIEWS.md).
+        // All of it takes long, and the kernel's own file system asks us little.
         table_of(name, (Who::Another, true, 10), mounted, MOUNTED);
     }
 
