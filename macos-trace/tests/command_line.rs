@@ -7,7 +7,7 @@ use vrift_macos_trace::cli::{Cli, ELSEWHERE, command};
 use vrift_supervisor::cli::Cli as Linux;
 
 /// Options of Linux alone.
-const LINUX_OPTIONS: [&str; 2] = ["record_syscalls", "fetch_timeout"];
+const LINUX_OPTIONS: [&str; 3] = ["record_syscalls", "fetch_timeout", "view"];
 /// A policy is explained on Linux.
 const LINUX_SUBCOMMANDS: [&str; 1] = ["explain"];
 
