@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -305,7 +305,10 @@ fn client_options(options: &Options) -> ClientOptions {
 /// Where the system has no certificates at all, as in a small container, Mozilla's are trusted, as of when
 /// this was built. Without any no client can be had, also for plain text.
 fn trusting(mut client: ClientOptions) -> ClientOptions {
-    if rustls_native_certs::load_native_certs().certs.is_empty() {
+    // Read once: a daemon opens a remote for each request, and each client reads them again.
+    static NONE: LazyLock<bool> =
+        LazyLock::new(|| rustls_native_certs::load_native_certs().certs.is_empty());
+    if *NONE {
         for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
             if let Ok(certificate) = Certificate::from_der(root) {
                 client = client.with_root_certificate(certificate);
