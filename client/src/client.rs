@@ -168,7 +168,7 @@ impl Client {
     /// An answer to another question.
     #[must_use]
     pub fn odd(&self, reply: &Reply) -> DaemonError {
-        DaemonError::Odd { root: self.root.clone(), reply: format!("{reply:?}") }
+        DaemonError::odd(&self.root, reply)
     }
 
     fn told(&self, error: CodecError) -> DaemonError {

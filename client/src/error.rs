@@ -7,7 +7,7 @@ use vrift_store::StoreError;
 use vrift_store::text::shown;
 
 use crate::codec::CodecError;
-use crate::message::{Hello, PROTOCOL, VERSION};
+use crate::message::{Hello, PROTOCOL, Reply, VERSION};
 
 /// Why the daemon can't be had, or can't do it.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +152,12 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
+    /// An answer to another question.
+    #[must_use]
+    pub fn odd(root: &Path, reply: &Reply) -> DaemonError {
+        DaemonError::Odd { root: root.to_owned(), reply: format!("{reply:?}") }
+    }
+
     /// For `map_err`: "can't `what` the daemon of store …".
     pub fn io<E: Into<io::Error>>(
         what: &'static str,

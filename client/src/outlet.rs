@@ -117,11 +117,6 @@ impl<'a> Upload<'a> {
         slot.client = Some(client);
         Ok(reply)
     }
-
-    fn odd(&self, reply: &Reply) -> StoreError {
-        let reply = format!("{reply:?}");
-        DaemonError::Odd { root: self.store.root().to_owned(), reply }.into()
-    }
 }
 
 impl Outlet for Upload<'_> {
@@ -134,7 +129,7 @@ impl Outlet for Upload<'_> {
         match self.hand(&Request::Blob { hash: *hash, size }, size, content)? {
             Reply::Stored { new } => Ok(Some(new)),
             Reply::Other => Ok(None),
-            other => Err(self.odd(&other)),
+            other => Err(DaemonError::odd(self.store.root(), &other).into()),
         }
     }
 
@@ -158,7 +153,7 @@ impl Outlet for Upload<'_> {
                 *held = Some((client, Instant::now()));
                 Ok(false)
             }
-            other => Err(self.odd(&other)),
+            other => Err(DaemonError::odd(self.store.root(), &other).into()),
         }
     }
 }

@@ -106,7 +106,7 @@ fn status(store: &Store, out: &mut Out) -> Result<Outcome, Failure> {
     };
     let status = match client.ask(&Request::Status, &mut |_| ())? {
         Reply::Status(status) => status,
-        other => return Err(through::odd(&other)),
+        other => return Err(client.odd(&other).into()),
     };
     if out.json {
         let mut object = serde_json::to_value(&status)

@@ -37,7 +37,7 @@ pub fn collect(store: &Store, grace: Duration, progress: &Progress) -> Result<Co
     let request = Request::Collect { grace_seconds: grace.as_secs() };
     match Client::needed(store)?.ask(&request, &mut |said| follow(said, progress))? {
         Reply::Collected(done) => Ok(done),
-        other => Err(odd(&other)),
+        other => Err(DaemonError::odd(store.root(), &other).into()),
     }
 }
 
@@ -45,7 +45,7 @@ pub fn collect(store: &Store, grace: Duration, progress: &Progress) -> Result<Co
 pub fn protected(mut client: Client, request: &Request) -> Result<Protected, Failure> {
     match client.ask(request, &mut |_| ())? {
         Reply::Protected(done) => Ok(done),
-        other => Err(odd(&other)),
+        other => Err(client.odd(&other).into()),
     }
 }
 
@@ -71,7 +71,7 @@ pub fn pull(
     })?;
     match said {
         Reply::Pulled(done) => Ok(done),
-        other => Err(odd(&other)),
+        other => Err(DaemonError::odd(store.root(), &other).into()),
     }
 }
 
@@ -98,7 +98,7 @@ pub fn prefetch(
                 all.new_bytes += bytes;
                 all.absent_blobs = absent;
             }
-            other => return Err(odd(&other)),
+            other => return Err(DaemonError::odd(store.root(), &other).into()),
         }
     }
     Ok(all)
@@ -123,7 +123,9 @@ pub fn repair(
             said => follow(said, progress),
         })
     })?;
-    let Reply::Verified(counts) = last else { return Err(odd(&last)) };
+    let Reply::Verified(counts) = last else {
+        return Err(DaemonError::odd(store.root(), &last).into());
+    };
     Ok((verified(counts), done))
 }
 
@@ -142,7 +144,7 @@ fn file(path: &Bytes) -> PathBuf {
 pub fn simple(store: &Store, request: &Request) -> Result<(), Failure> {
     match Client::needed(store)?.ask(request, &mut |_| ())? {
         Reply::Done => Ok(()),
-        other => Err(odd(&other)),
+        other => Err(DaemonError::odd(store.root(), &other).into()),
     }
 }
 
@@ -160,7 +162,9 @@ pub fn quarantine(store: &Store, tree: Option<&Hash>) -> Result<Verified, Failur
             follow(said, progress);
         })
     })?;
-    let Reply::Verified(counts) = last else { return Err(odd(&last)) };
+    let Reply::Verified(counts) = last else {
+        return Err(DaemonError::odd(store.root(), &last).into());
+    };
     let mut report = verified(counts);
     report.damage = damage;
     Ok(report)
@@ -179,10 +183,4 @@ fn follow(said: &Reply, progress: &Progress) {
         progress.entries.store(*entries, Relaxed);
         progress.bytes.store(*bytes, Relaxed);
     }
-}
-
-/// An answer to another question.
-pub fn odd(reply: &Reply) -> Failure {
-    let why = format!("the daemon answers oddly: {reply:?}");
-    DaemonError::Failed { why }.into()
 }
