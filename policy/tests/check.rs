@@ -172,6 +172,7 @@ fn fits(schema: &Value, value: &Value, root: &Value) -> bool {
             "array" => value.is_array(),
             "string" => value.is_string(),
             "boolean" => value.is_boolean(),
+            "integer" => value.is_i64() || value.is_u64(),
             other => panic!("type {other}"),
         },
         "const" => value == wanted,
@@ -190,6 +191,12 @@ fn fits(schema: &Value, value: &Value, root: &Value) -> bool {
             value.as_object().is_none_or(|all| all.keys().all(|key| known.contains_key(key)))
         }
         "items" => value.as_array().is_none_or(|all| all.iter().all(|v| fits(wanted, v, root))),
+        // No bound is beyond i64: a number that is has no i64, and is over every one.
+        "minimum" => value.as_i64().is_none_or(|number| Some(number) >= wanted.as_i64()),
+        "maximum" => {
+            let within = |number| Some(number) <= wanted.as_i64();
+            !value.is_number() || value.as_i64().is_some_and(within)
+        }
         "minItems" => {
             value.as_array().is_none_or(|all| all.len() as u64 >= wanted.as_u64().expect("n"))
         }
@@ -246,6 +253,11 @@ fn the_schema_refuses_what_the_parser_refuses() {
         "version = 1\nrule = [{ paths = ['/a'], access = 'deny', enforce = 'wall' }]",
         "version = 1\n[syscalls]\nio_uring = 'maybe'",
         "version = 1\n[trace]\nreads = 'yes'",
+        "version = 1\n[job]\nfetch_timeout = 0",
+        "version = 1\n[job]\nfetch_timeout = 4294967296",
+        "version = 1\n[job]\nfetch_timeout = '60'",
+        "version = 1\n[job]\nview = 'fuse'",
+        "version = 1\n[macos]\nrestricted = 'maybe'",
     ] {
         assert!(Policy::parse(text, Path::new("p")).is_err(), "{text}");
         assert!(!fits_schema(text), "{text}");
@@ -269,6 +281,7 @@ fn the_schema_has_every_key_that_the_parser_knows() {
         ("version = 1\n[[rule]]\nzzzzzzzz = 1", "/properties/rule/items"),
         ("version = 1\n[syscalls]\nzzzzzzzz = 1", "/properties/syscalls"),
         ("version = 1\n[trace]\nzzzzzzzz = 1", "/properties/trace"),
+        ("version = 1\n[macos]\nzzzzzzzz = 1", "/properties/macos"),
     ] {
         let properties = schema.pointer(&format!("{at}/properties")).expect(at);
         let ours: BTreeSet<String> = properties.as_object().expect(at).keys().cloned().collect();
