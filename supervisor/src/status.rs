@@ -42,6 +42,16 @@ impl Status {
         u64::from_str_radix(self.field(key)?, 16).ok()
     }
 
+    /// Has it ended already?
+    pub fn is_dead(&self) -> bool {
+        self.field("State:").is_some_and(|state| state.starts_with(['Z', 'X']))
+    }
+
+    /// Has it been killed, whether it knows it or not?
+    pub fn is_killed(&self) -> bool {
+        self.set("SigPnd:").is_some_and(|pending| pending & (1 << (libc::SIGKILL - 1)) != 0)
+    }
+
     /// Is a signal pending that the thread neither blocks nor ignores, its own or one of its
     /// process's?
     pub fn signal_waits(&self) -> bool {
@@ -73,6 +83,18 @@ mod tests {
         assert_eq!(status.set("CapEff:"), Some(0xff));
         assert_eq!(status.octal("Umask:"), Some(0o22));
         assert_eq!(status.number::<i32>("TracerPid:"), None);
+    }
+
+    #[test]
+    fn who_is_dead_or_killed_is_told() {
+        let status = |state: &str, pending: u64| {
+            Status(format!("State:\t{state}\nSigPnd:\t{pending:016x}\n").into_bytes())
+        };
+        let told = |status: Status| (status.is_dead(), status.is_killed());
+        assert_eq!(told(status("D (disk sleep)", 1 << 14)), (false, false));
+        assert_eq!(told(status("D (disk sleep)", 1 << 8)), (false, true));
+        assert_eq!(told(status("Z (zombie)", 0)), (true, false));
+        assert_eq!(told(status("X (dead)", 0)), (true, false));
     }
 
     #[test]

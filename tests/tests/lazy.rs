@@ -9,7 +9,7 @@ mod tests {
     use vrift_tests::lazily::{
         blob, blobs, expect_no_fetchers, far, fetchers, job, over, pull, summary, wait_for,
     };
-    use vrift_tests::{World, binaries};
+    use vrift_tests::{World, binaries, need, view};
 
     /// A tree of some files, pulled lazily from a directory.
     fn world() -> World {
@@ -18,6 +18,7 @@ mod tests {
             world.file(format!("src/d{}/f{n}", n % 4), format!("content {n}\n"));
         }
         world.file("src/same/one", "content 3\n");
+        world.dir("p");
         std::os::unix::fs::symlink("d0/f0", world.path("src/link")).expect("link");
         pull(&world, far(&world), &[]).run().ok();
         assert_eq!(blobs(&world), 0);
@@ -26,25 +27,36 @@ mod tests {
 
     #[test]
     fn what_is_opened_is_fetched_and_nothing_else() {
+        only_what_is_read("notify");
+    }
+
+    #[test]
+    fn what_is_read_of_a_mounted_tree_is_fetched_and_nothing_else() {
+        need!("what_is_read_of_a_mounted_tree_is_fetched_and_nothing_else", view::possible());
+        only_what_is_read("mount");
+    }
+
+    fn only_what_is_read(view: &str) {
+        let options = ["--summary=json", "--view", view];
         let world = world();
         let p = world.path("p").display().to_string();
         let look = format!(
             "ls -lR {p} >/dev/null && stat -L {p}/link >/dev/null && test -r {p}/d0/f0 \
              && readlink {p}/link && find {p} -size +0 | wc -l && cd {p}/d1 && pwd"
         );
-        let looked = job(&world, &["--summary=json"], &look).run().ok();
+        let looked = job(&world, &options, &look).run().ok();
         assert!(looked.out().starts_with("d0/f0\n"), "{looked}");
         let said = summary(&looked);
         assert_eq!((blobs(&world), &said["blobs_fetched"]), (0, &0.into()), "{looked}");
         let read = format!("cat {p}/d0/f0 {p}/link {p}/d3/f3 {p}/same/one {p}/d3/f3");
-        let read_there = job(&world, &["--summary=json"], &read).run().ok();
+        let read_there = job(&world, &options, &read).run().ok();
         assert_eq!(read_there.out(), "content 0\ncontent 0\ncontent 3\ncontent 3\ncontent 3\n");
         let said = summary(&read_there);
         assert_eq!((blobs(&world), &said["blobs_fetched"]), (2, &2.into()), "{read_there}");
         assert_eq!(said["bytes_fetched"], 20, "{read_there}");
         // They are here from now on.
         fs::rename(world.path("far"), world.path("gone")).expect("rename");
-        let again = job(&world, &["--summary"], &read).run().ok();
+        let again = job(&world, &["--summary", "--view", view], &read).run().ok();
         assert_eq!(again.out(), read_there.out());
         assert!(!again.err().contains("fetched:"), "{again}");
         world.vrift(["verify"]).run().ok();
@@ -53,6 +65,16 @@ mod tests {
 
     #[test]
     fn programs_and_their_interpreters_are_fetched() {
+        programs("notify");
+    }
+
+    #[test]
+    fn programs_of_a_mounted_tree_are_fetched() {
+        need!("programs_of_a_mounted_tree_are_fetched", view::possible());
+        programs("mount");
+    }
+
+    fn programs(view: &str) {
         let world = World::new();
         fs::create_dir(world.path("src")).expect("mkdir");
         fs::copy("/bin/sh", world.path("src/shell")).expect("a shell is everywhere");
@@ -63,7 +85,9 @@ mod tests {
         fs::set_permissions(script, mode).expect("chmod");
         world.file("src/unused", "unused");
         pull(&world, far(&world), &[]).run().ok();
-        let got = job(&world, &["-q"], &format!("{p}/script this; exec {p}/echo that")).run().ok();
+        world.dir("p");
+        let script = format!("{p}/script this; exec {p}/echo that");
+        let got = job(&world, &["-q", "--view", view], &script).run().ok();
         assert_eq!(got.out(), "this and more\nthat\n");
         assert_eq!(blobs(&world), 3);
     }

@@ -22,7 +22,7 @@ use vrift_tests::lazily::{
     blob, blobs, expect_no_fetchers, far, fetchers, job, over, pull, summary, wait_for,
 };
 use vrift_tests::terminal::Terminal;
-use vrift_tests::{Job, World, binaries, need};
+use vrift_tests::{Job, World, binaries, need, view};
 
 /// How many files wait at once: more than the supervisor has threads to begin with.
 const MANY: usize = 24;
@@ -40,6 +40,7 @@ impl Scene {
             world.file(format!("src/f{n}"), format!("content {n}\n"));
         }
         world.file("src/here", "here\n");
+        world.dir("p");
         let far = far(&world);
         let push = world.vrift(["--store".as_ref(), far.as_os_str()]);
         in_reach(push.args(["push", "t", &server.url()]), server.addr).run().ok();
@@ -87,9 +88,19 @@ fn in_reach(job: Job, addr: SocketAddr) -> Job {
 
 #[test]
 fn who_waits_for_a_content_holds_nobody_else() {
+    who_waits_holds_nobody_else("notify");
+}
+
+#[test]
+fn who_waits_in_a_mounted_tree_holds_nobody_else() {
+    need!("who_waits_in_a_mounted_tree_holds_nobody_else", view::possible());
+    who_waits_holds_nobody_else("mount");
+}
+
+fn who_waits_holds_nobody_else(view: &str) {
     let scene = Scene::new();
     let (proxy, gate) = scene.behind_a_gate();
-    scene.job(scene.server.addr, &["-q"], "cat %p/here").run().ok();
+    scene.job(scene.server.addr, &["-q", "--view", view], "cat %p/here").run().ok();
     let done = scene.world.path("done").display().to_string();
     // Each file twice: they share a fetch.
     // A slow machine takes seconds for each look, and the fetches wait for a minute only.
@@ -101,7 +112,7 @@ fn who_waits_for_a_content_holds_nobody_else() {
         MANY - 1
     );
     std::thread::scope(|scope| {
-        let job = scene.job(proxy.addr, &["--summary=json"], &script);
+        let job = scene.job(proxy.addr, &["--summary=json", "--view", view], &script);
         let running = scope.spawn(|| job.run());
         wait_for("others wait, too", || Path::new(&done).exists());
         assert_eq!(blobs(&scene.world), 1);
@@ -155,14 +166,51 @@ fn a_signal_ends_the_wait() {
 }
 
 #[test]
+fn in_a_mounted_tree_a_signal_that_ends_the_task_ends_the_wait() {
+    let name = "in_a_mounted_tree_a_signal_that_ends_the_task_ends_the_wait";
+    need!(name, view::possible());
+    need!(name, vrift_tests::skip::program("perl"));
+    let scene = Scene::new();
+    let (proxy, gate) = scene.behind_a_gate();
+    // One that is caught comes when the content is there, as from any disk.
+    let script = "cat %p/f0 & pid=$!; sleep 0.3; kill -TERM $pid; wait $pid; echo ended $?
+        perl -MPOSIX -e 'sigaction(SIGALRM, POSIX::SigAction->new(sub { $n++ })); alarm 1; \
+                 open(F, \"<\", \"%p/f2\") or die $!; $line = <F>; print \"$n $line\"' & waits=$!
+        cat %p/f3 & sleep 1.5; kill -KILL $!; echo >%p.caught; wait $waits";
+    let told = scene.world.path("p.caught");
+    std::thread::scope(|scope| {
+        let job = scene.job(proxy.addr, &["--summary=text", "--view", "mount"], script);
+        let running = scope.spawn(|| job.run());
+        wait_for("the signals don't come", || told.exists());
+        gate.open();
+        let got = running.join().expect("the job").ok();
+        assert_eq!(got.out(), "ended 143\n1 content 2\n", "{got}");
+        // Nobody is told of contents that nobody waits for any more.
+        assert!(!got.err().contains("can't be fetched"), "{got}");
+    });
+    expect_no_fetchers(&scene.world);
+}
+
+#[test]
 fn ctrl_c_ends_who_waits() {
-    let name = "ctrl_c_ends_who_waits";
+    ctrl_c("ctrl_c_ends_who_waits", "notify");
+}
+
+#[test]
+fn ctrl_c_ends_who_waits_in_a_mounted_tree() {
+    let name = "ctrl_c_ends_who_waits_in_a_mounted_tree";
+    need!(name, view::possible());
+    ctrl_c(name, "mount");
+}
+
+fn ctrl_c(name: &str, view: &str) {
     let scene = Scene::new();
     let (proxy, _gate) = scene.behind_a_gate();
     let script = format!("echo ready; cat {}/f0", scene.world.path("p").display());
     let mut argv: Vec<OsString> = vec!["env".into()];
     argv.extend(environment(proxy.addr).map(|(name, value)| format!("{name}={value}").into()));
-    argv.extend([binaries::vrift_trace().into(), "-q".into(), "-m".into()]);
+    argv.push(binaries::vrift_trace().into());
+    argv.extend(["-q", "--view", view, "-m"].map(OsString::from));
     argv.push(format!("{}=t", scene.world.path("p").display()).into());
     argv.extend(["--", "sh", "-c", &script].map(OsString::from));
     let (store, home) = (scene.world.store(), scene.world.path("home"));
@@ -202,6 +250,30 @@ fn a_remote_that_is_silent_is_an_error_after_a_time() {
 }
 
 #[test]
+fn what_can_not_be_had_in_a_mounted_tree_is_an_error_after_a_time() {
+    let name = "what_can_not_be_had_in_a_mounted_tree_is_an_error_after_a_time";
+    need!(name, view::possible());
+    let scene = Scene::new();
+    let silent = Proxy::start(scene.server.addr, |_| Fault::Hang);
+    let options = ["--summary=text", "--view", "mount"];
+    let timed = [&options[..], &["--fetch-timeout", "2"]].concat();
+    let got = scene.job(silent.addr, &timed, "cat %p/f0; %p/f1; ls %p/f2").run().ok();
+    assert!(got.err().contains("f0: Input/output error"), "{got}");
+    assert!(got.err().contains("can't be fetched: ") && got.err().contains("after 2 s"), "{got}");
+    assert!(got.wall < Duration::from_secs(15) * patience(), "{got}");
+    assert_eq!(blobs(&scene.world), 0);
+
+    let lost = blob(Path::new(""), b"content 0\n");
+    fs::remove_file(scene.server.object(lost)).expect("lost");
+    let script = "cat %p/f0; cat %p/f1; cp %p/f0 %p.copy; cat %p/f2";
+    let got = scene.job(scene.server.addr, &options, script).run().ok();
+    assert_eq!(got.out(), "content 1\ncontent 2\n", "{got}");
+    assert!(got.err().contains("f0: blob") && got.err().contains("it isn't there"), "{got}");
+    assert_eq!(fs::read(scene.world.path("p.copy")).expect("cp made it"), b"");
+    expect_no_fetchers(&scene.world);
+}
+
+#[test]
 fn what_the_remote_lacks_or_has_damaged_is_an_error() {
     let scene = Scene::new();
     let object = |n: usize| {
@@ -228,12 +300,22 @@ fn what_the_remote_lacks_or_has_damaged_is_an_error() {
 
 #[test]
 fn what_fetches_may_be_killed() {
+    fetcher_is_killed("notify");
+}
+
+#[test]
+fn what_fetches_for_a_mounted_tree_may_be_killed() {
+    need!("what_fetches_for_a_mounted_tree_may_be_killed", view::possible());
+    fetcher_is_killed("mount");
+}
+
+fn fetcher_is_killed(view: &str) {
     let scene = Scene::new();
     let (proxy, _gate) = scene.behind_a_gate();
     let go = scene.world.path("go").display().to_string();
     let script = format!("cat %p/f0; cat %p/f1; echo on >{go}; ls %p | wc -l");
     std::thread::scope(|scope| {
-        let job = scene.job(proxy.addr, &["--summary=text"], &script);
+        let job = scene.job(proxy.addr, &["--summary=text", "--view", view], &script);
         let running = scope.spawn(|| job.run());
         wait_for("nobody fetches", || proxy_is_asked(&proxy) || Path::new(&go).exists());
         for fetcher in fetchers(&scene.world) {
@@ -255,6 +337,16 @@ fn proxy_is_asked(proxy: &Proxy) -> bool {
 
 #[test]
 fn what_fetches_dies_with_the_supervisor() {
+    supervisor_is_killed("notify");
+}
+
+#[test]
+fn what_fetches_for_a_mounted_tree_dies_with_the_supervisor() {
+    need!("what_fetches_for_a_mounted_tree_dies_with_the_supervisor", view::possible());
+    supervisor_is_killed("mount");
+}
+
+fn supervisor_is_killed(view: &str) {
     let scene = Scene::new();
     let (proxy, _gate) = scene.behind_a_gate();
     let pid = scene.world.path("pid").display().to_string();
@@ -262,7 +354,8 @@ fn what_fetches_dies_with_the_supervisor() {
         // The supervisor is the process that the shell becomes.
         let p = scene.world.path("p").display().to_string();
         let trace = binaries::vrift_trace().display().to_string();
-        let script = format!("echo $$ >{pid}; exec {trace} -q -m {p}=t -- cat {p}/f0");
+        let script =
+            format!("echo $$ >{pid}; exec {trace} -q --view {view} -m {p}=t -- cat {p}/f0");
         let job = in_reach(scene.world.sh(&script), proxy.addr);
         let running = scope.spawn(|| job.run());
         wait_for("nobody fetches", || proxy_is_asked(&proxy));
@@ -274,5 +367,5 @@ fn what_fetches_dies_with_the_supervisor() {
     });
     expect_no_fetchers(&scene.world);
     // The next job sweeps what the killed one may have left.
-    scene.job(scene.server.addr, &["-q"], "cat %p/f0").run().ok();
+    scene.job(scene.server.addr, &["-q", "--view", view], "cat %p/f0").run().ok();
 }

@@ -5,8 +5,7 @@
 //! about a file, or lists it, needs none.
 
 use super::Call;
-use crate::fetch::{Tree, Waited};
-use crate::job::Job;
+use crate::fetch::{self, Waited};
 use crate::listener::{Answer, Pending};
 use crate::rewrite::{self, LetIn};
 use crate::status::Status;
@@ -17,7 +16,6 @@ use vrift_events::printable;
 use vrift_policy::Errno;
 use vrift_projection::NodeRef;
 use vrift_store::Hash;
-use vrift_store::asking::Asked;
 
 /// Why a task does not wait any more.
 enum Away {
@@ -53,7 +51,8 @@ impl Call<'_> {
     /// EIO: it can't be had, which is told. EINTR: a signal ended the wait; the answer is
     /// [`give_way`]'s then.
     pub fn need(&self, node: NodeRef, (hash, size): (&Hash, u64)) -> Result<(), Errno> {
-        let Some(tree) = left_elsewhere(self.job, node, (hash, size)) else { return Ok(()) };
+        let wanted = fetch::left_elsewhere(self.job, node, (hash, size));
+        let Some((tree, asked)) = wanted else { return Ok(()) };
         let Some(fetcher) = &self.job.fetcher else {
             let place = printable(&tree.place);
             let reason = format!(
@@ -62,7 +61,6 @@ impl Call<'_> {
             );
             return Err(self.can_not_have(node, hash, &reason));
         };
-        let asked = Asked { manifest: tree.manifest, blob: *hash, size };
         match self.pool.while_waiting(|| fetcher.fetch(&asked, || self.is_away())) {
             Waited::Here => Ok(()),
             Waited::Failed(reason) => Err(self.can_not_have(node, hash, &reason)),
@@ -87,19 +85,9 @@ impl Call<'_> {
     fn can_not_have(&self, node: NodeRef, hash: &Hash, reason: &str) -> Errno {
         let path = self.job.path(node);
         trace::current::refused(&path, Some(&format!("its content: {reason}")), None);
-        let path = printable(&path);
-        self.job.counters.fail(format!("{path}: blob {hash} can't be fetched: {reason}"));
+        fetch::tell(self.job, node, hash, reason);
         Errno::EIO
     }
-}
-
-/// The tree whose remote has this blob, where it isn't in the store.
-fn left_elsewhere<'j>(job: &'j Job, node: NodeRef, (hash, size): (&Hash, u64)) -> Option<&'j Tree> {
-    let tree = job.lazy.iter().find(|tree| tree.mount == node.mount)?;
-    let view = job.store.as_ref()?;
-    // Where that can't be told, opening it tells why.
-    let here = || view.known_whole(hash) || view.store.has_blob(hash, size).unwrap_or(true);
-    (!here()).then_some(tree)
 }
 
 /// Answers a call that a signal ended while it waited for content: the signal comes first, and the

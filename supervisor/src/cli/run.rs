@@ -228,17 +228,15 @@ pub fn job(cli: &Cli, policy: &Policy, specs: &[MountSpec]) -> Result<Job, Compl
         return notified(None);
     }
     let possible = view::fits(policy, specs, cli.trace.is_some());
-    let refused = |reason: String| format!("--view mount: {reason}");
     if asked == View::Mount {
-        possible.map_err(refused)?;
-        let job = job_seen(cli, specs, Seen::Mounted)?;
-        return view::whole(&job).map_err(refused).map(|()| job);
+        possible.map_err(|reason| format!("--view mount: {reason}"))?;
+        return job_seen(cli, specs, Seen::Mounted);
     }
     if let Err(reason) = possible {
         return notified(Some(reason));
     }
     let job = job_seen(cli, specs, Seen::Mounted)?;
-    match view::whole(&job).and_then(|()| Mounting::of(&job).try_out()) {
+    match Mounting::of(&job).try_out() {
         Ok(()) => Ok(job),
         Err(reason) => notified(Some(reason)),
     }

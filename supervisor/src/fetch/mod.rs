@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use vrift_events::printable;
+use vrift_projection::NodeRef;
 use vrift_store::asking::{Answer, Asked};
 use vrift_store::{Hash, Store};
 
@@ -51,6 +52,26 @@ impl Tree {
         let origin = store.origin(&manifest).map_err(|e| e.to_string())?;
         Ok(origin.map(|origin| Tree { mount, manifest, place: origin.place }))
     }
+}
+
+/// What has to be fetched before the content of `node` can be read, and from which tree's remote; None:
+/// nothing.
+pub fn left_elsewhere<'j>(
+    job: &'j Job,
+    node: NodeRef,
+    (hash, size): (&Hash, u64),
+) -> Option<(&'j Tree, Asked)> {
+    let tree = job.lazy.iter().find(|tree| tree.mount == node.mount)?;
+    let view = job.store.as_ref()?;
+    // Where that can't be told, opening it tells why.
+    let here = || view.known_whole(hash) || view.store.has_blob(hash, size).unwrap_or(true);
+    (!here()).then_some((tree, Asked { manifest: tree.manifest, blob: *hash, size }))
+}
+
+/// Tells in the summary why the content of `node` can't be had.
+pub fn tell(job: &Job, node: NodeRef, hash: &Hash, reason: &str) {
+    let path = printable(&job.path(node));
+    job.counters.fail(format!("{path}: blob {hash} can't be fetched: {reason}"));
 }
 
 /// Who fetches.

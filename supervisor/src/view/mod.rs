@@ -11,13 +11,13 @@
 //! call (rules, traces, changes) is not there, and is refused before the job starts.
 
 mod aliases;
+mod contents;
 mod mounting;
 mod server;
 
 pub use mounting::{Failed, Mounting};
 pub use server::serve;
 
-use crate::job::Job;
 use std::path::Path;
 use vrift_policy::{Mode, MountSpec, Policy};
 
@@ -93,24 +93,5 @@ fn there(at: &Path) -> Result<(), String> {
              --view notify",
             at.display()
         )),
-    }
-}
-
-/// Whether the trees of a job can be served.
-///
-/// # Errors
-/// Why not, and what to do.
-pub fn whole(job: &Job) -> Result<(), String> {
-    match job.lazy.first() {
-        None => Ok(()),
-        Some(tree) => {
-            let at = job.projection.mount(tree.mount).map(|mount| mount.at().display().to_string());
-            let place = vrift_events::printable(&tree.place);
-            Err(format!(
-                "mount at {}: its tree was pulled without its contents; get them (vrift pull {place} \
-                 REF), or use --view notify",
-                at.unwrap_or_default()
-            ))
-        }
     }
 }

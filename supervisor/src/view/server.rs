@@ -6,6 +6,7 @@
 //! inode, and the kernel learns that from one ENOSYS. An inode's number is that of stat, and the
 //! node's own.
 
+use super::contents::Contents;
 use crate::job::Job;
 use fuser::{
     Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, InitFlags,
@@ -13,18 +14,13 @@ use fuser::{
     ReplyDirectoryPlus, ReplyEntry, ReplyIoctl, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
     Session, SessionACL,
 };
-use nix::fcntl::OFlag;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use vrift_projection::overlay::Content;
 use vrift_projection::walk::NAME_MAX;
 use vrift_projection::{Attr, Kind, NodeRef};
-use vrift_store::Hash;
 
 /// How long the kernel may keep what it is told: longer than any job, and what its clock can hold.
 const EVER: Duration = Duration::from_secs(1 << 31);
@@ -32,8 +28,6 @@ const EVER: Duration = Duration::from_secs(1 << 31);
 const GENERATION: Generation = Generation(0);
 /// How many requests of one tree are answered at the same time, at most.
 const THREADS: usize = 4;
-/// How many contents are hashed at the same time, at most.
-const TURNS: usize = 16;
 
 /// Requests for a file's flags (`include/uapi/linux/fs.h`), which the kernel makes of what it is asked.
 const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
@@ -46,7 +40,7 @@ const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
 /// # Errors
 /// There can be no thread.
 pub fn serve(job: &Arc<Job>, mount: u16, device: OwnedFd) -> std::io::Result<()> {
-    let tree = Tree { job: Arc::clone(job), mount, turns: Default::default() };
+    let tree = Tree { job: Arc::clone(job), mount, contents: Arc::new(Contents::of(job)) };
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut config = Config::default();
     config.acl = SessionACL::All;
@@ -66,11 +60,10 @@ pub fn serve(job: &Arc<Job>, mount: u16, device: OwnedFd) -> std::io::Result<()>
 struct Tree {
     job: Arc<Job>,
     mount: u16,
-    /// Whose turn it is to hash contents that begin alike.
-    turns: [Mutex<()>; TURNS],
+    contents: Arc<Contents>,
 }
 
-type Answer<T> = Result<T, Errno>;
+pub(super) type Answer<T> = Result<T, Errno>;
 
 impl Tree {
     fn node(&self, ino: INodeNo) -> Answer<NodeRef> {
@@ -95,33 +88,6 @@ impl Tree {
         }
         let found = self.job.projection.lookup(self.node(parent)?, name.as_bytes());
         self.check(found)?.map(|node| self.attr(node)).transpose()
-    }
-
-    /// Opens a blob, hashed at its first use. Several requests may ask for a large one at once: the
-    /// others wait for the first.
-    fn blob(&self, hash: &Hash) -> Answer<OwnedFd> {
-        let known = self.job.store.as_ref().is_some_and(|view| view.known_whole(hash));
-        let turn = &self.turns[usize::from(hash.as_bytes()[0]) % TURNS];
-        let _alone = (!known).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
-        self.job.open_blob(hash, OFlag::O_RDONLY).map_err(|e| Errno::from_i32(e.raw()))
-    }
-
-    /// The part of a file's content that is asked for; what lies beyond the end is left out.
-    fn read(&self, ino: INodeNo, offset: u64, size: u32) -> Answer<Vec<u8>> {
-        let job = &self.job;
-        let node = self.node(ino)?;
-        let content = self.check(job.projection.content(node))?;
-        let Some(Content::Blob(hash, length)) = content else { return Err(Errno::EINVAL) };
-        let blob = self.blob(&hash)?;
-        job.counters.content(node, length);
-        let count = u64::from(size).min(length.saturating_sub(offset));
-        let mut bytes = vec![0; usize::try_from(count).map_err(|_| Errno::EINVAL)?];
-        self.check(
-            File::from(blob)
-                .read_exact_at(&mut bytes, offset)
-                .map_err(|e| format!("blob {hash} of the store: {e}; run `vrift verify`")),
-        )?;
-        Ok(bytes)
     }
 
     /// Tells `add` the entries of a directory, from a position on, until it says that it is full:
@@ -302,7 +268,7 @@ impl Filesystem for Tree {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -311,8 +277,8 @@ impl Filesystem for Tree {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match Tree::read(self, ino, offset, size) {
-            Ok(bytes) => reply.data(&bytes),
+        match self.node(ino) {
+            Ok(node) => Contents::read(&self.contents, (node, offset, size), req.pid(), reply),
             Err(e) => reply.error(e),
         }
     }
