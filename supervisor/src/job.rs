@@ -371,7 +371,23 @@ impl Job {
         if text.ends_with(b" (deleted)") {
             return Ok(Spot::Nowhere);
         }
+        if self.seen == Seen::Mounted
+            && let Some((root, rest)) = self.projection.enter(text)
+        {
+            return self.spot_below(root, rest);
+        }
         Ok(Spot::Real)
+    }
+
+    /// What stands at a path below a node.
+    fn spot_below(&self, mut node: NodeRef, rest: &[u8]) -> Result<Spot, Errno> {
+        for name in rest.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
+            match self.check(self.projection.lookup(node, name))? {
+                Some(child) => node = child,
+                None => return Ok(Spot::Hidden),
+            }
+        }
+        Ok(Spot::Node(node))
     }
 
     /// The upper directory in whose mirror a path lies, and the path below the mount.
@@ -405,14 +421,7 @@ impl Job {
                 return Ok(Spot::Node(node));
             }
         }
-        let mut node = NodeRef { mount: upper.mount, node: 0 };
-        for name in rest.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
-            match self.check(self.projection.lookup(node, name))? {
-                Some(child) => node = child,
-                None => return Ok(Spot::Hidden),
-            }
-        }
-        Ok(Spot::Node(node))
+        self.spot_below(NodeRef { mount: upper.mount, node: 0 }, rest)
     }
 
     /// The projected program that a shared twin, `STORE/exec/<hash>…`, is a copy of.

@@ -328,7 +328,6 @@ print('well')";
                 vec!["-m".into(), plain.clone(), "-m".into(), mount(&inner, "t")],
                 "lies in the mount",
             ),
-            (vec!["-m".into(), plain.clone(), "-o".into(), "trace".into()], "leave out -o"),
             (vec!["-m".into(), plain, "-p".into(), "rules.toml".into()], "has rules"),
         ] {
             let job = world.native([binaries::vrift_trace()]).args(["-q", "--view=mount"]);

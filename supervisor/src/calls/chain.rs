@@ -8,6 +8,7 @@ use crate::program::{Kind, inspect};
 use crate::resolve::{AT_FDCWD, Found, RealPlace, resolve};
 use crate::table::At;
 use crate::twin::{Interpreter, key_of_real};
+use crate::view::Seen;
 use crate::writable::files;
 use nix::fcntl::OFlag;
 use std::ffi::OsStr;
@@ -117,6 +118,8 @@ fn follow_chain(
 ) -> Result<Chain, Errno> {
     let mut link = start;
     let mut ours = outside;
+    // Of a mounted tree it runs what it finds there.
+    let by_kernel = call.job.seen == Seen::Mounted;
     let mut prefix: Option<Vec<Vec<u8>>> = None;
     let mut called = name.to_vec();
     for _ in 0..=MAX_DEPTH {
@@ -144,13 +147,14 @@ fn follow_chain(
         let Kind::Script { interpreter, argument } = kind else {
             if let Kind::Dynamic { interpreter, header } = &kind
                 && let Found::Node(node) = interpreter_place(call, interpreter)?
+                && !by_kernel
             {
                 let twin = interpreter_twin(call, node)?;
                 let with = Interpreter { twin: &twin, header: *header };
                 let file = finish(call, &link, file, called_as, Some(&with))?;
                 return Ok(Some((file, prefix)));
             }
-            if !ours {
+            if !ours || by_kernel {
                 call.job.counters.execs.fetch_add(1, Relaxed);
                 return Ok(None);
             }

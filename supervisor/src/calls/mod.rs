@@ -40,6 +40,7 @@ use crate::resolve::{AT_FDCWD, Found, RealPlace, resolve};
 use crate::rewrite;
 use crate::sys::proc::PathBuffer;
 use crate::table::{At, Follow, Handler, OpenForm, Row};
+use crate::view::Seen;
 use nix::fcntl::OFlag;
 use vrift_policy::Errno;
 use vrift_projection::{Attr, Kind, NodeRef};
@@ -118,8 +119,9 @@ pub fn dispatch(call: &Call<'_>, pending: Pending<'_>) {
 fn answer(call: &Call<'_>, pending: Pending<'_>) {
     use Handler as H;
     let (mounts, rules) = (call.job.projection.mounts(), &call.job.rules);
-    if mounts.is_empty() && rules.is_empty() {
-        // Nothing is projected: the call is only counted.
+    let mounted = call.job.seen == Seen::Mounted;
+    if mounted && !call.row.handler.guards() || mounts.is_empty() && rules.is_empty() {
+        // The kernel knows all that there is: the call is only told or counted.
         match &call.job.recorder {
             Some(recorder) => observe::observe(call, recorder),
             None => count(call),

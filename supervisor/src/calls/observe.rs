@@ -1,5 +1,5 @@
-//! Calls of a job without mounts: they go on in the kernel whatever is found here, which only the
-//! trace is told.
+//! Calls of a job without mounts, or whose mounts the kernel has: they go on there whatever is found
+//! here, which only the trace is told.
 
 use super::asked::asked;
 use super::make::note_link;

@@ -26,7 +26,7 @@ pub fn run(cli: Cli, change: impl FnOnce(&mut Policy)) -> Result<Recorded, Compl
     let cli = Cli { command: None, trace: Some(file.clone()), summary: None, quiet: true, ..cli };
     let mut policy = policy(&cli)?;
     change(&mut policy);
-    // Nothing is recorded of what the kernel answers alone.
+    // What the supervisor answers it knows; of what the kernel answers a look has to tell.
     policy.job.view = None;
     policy.trace = Trace { reads: true, probes: true };
     let mounts = mounts(&cli, &policy)?;

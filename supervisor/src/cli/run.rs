@@ -227,7 +227,7 @@ pub fn job(cli: &Cli, policy: &Policy, specs: &[MountSpec]) -> Result<Job, Compl
     if asked == View::Notify || specs.is_empty() {
         return notified(None);
     }
-    let possible = view::fits(policy, specs, cli.trace.is_some());
+    let possible = view::fits(policy, specs);
     if asked == View::Mount {
         possible.map_err(|reason| format!("--view mount: {reason}"))?;
         return job_seen(cli, specs, Seen::Mounted);

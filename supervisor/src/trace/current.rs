@@ -14,10 +14,11 @@ use crate::listener::Answer;
 use crate::resolve::{AT_FDCWD, Found};
 use crate::sys::proc::PathBuffer;
 use crate::table::{Arch, At};
+use crate::view::Seen;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use vrift_policy::{Errno, Origin};
-use vrift_projection::{self as projection, Content, NodeRef, walk};
+use vrift_projection::{Content, NodeRef, walk};
 
 /// What a call wants with one of its paths.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -161,7 +162,15 @@ pub fn begin(recorder: &Arc<Recorder>, job: &Job, caller: &Caller<'_>, asked: Ve
     let descriptor = asked.first().filter(by_descriptor).and_then(|asked| asked.at.dirfd);
     let descriptor = descriptor.map(|i| caller.int(i)).filter(|fd| *fd >= 0);
     let vector = |i: u8| caller.args.get(usize::from(i)).copied().unwrap_or(0);
-    let name = |asked| Named { asked, given: None, place: None, look: None };
+    let by_descriptor = descriptor.and_then(|fd| base(job, caller, fd));
+    let in_tree = job.seen == Seen::Mounted
+        && by_descriptor.as_deref().is_some_and(|by| job.origin(by).is_some());
+    let name = |asked: Asked| {
+        // Known before the call is looked at: nothing in a mounted tree can be changed.
+        let refused = in_tree && asked.address == 0 && asked.want == Want::Change;
+        let look = refused.then_some(Look { kind: None, err: Some(Errno::EROFS) });
+        Named { asked, given: None, place: None, look }
+    };
     let draft = Draft {
         recorder: Arc::clone(recorder),
         tid: caller.tid,
@@ -173,7 +182,7 @@ pub fn begin(recorder: &Arc<Recorder>, job: &Job, caller: &Caller<'_>, asked: Ve
         vectors: exec.map(|at| (vector(at.path + 1), vector(at.path + 2))),
         exec: None,
         cwd: exec.and_then(|_| base(job, caller, AT_FDCWD)),
-        by_descriptor: descriptor.and_then(|fd| base(job, caller, fd)),
+        by_descriptor,
         through: Vec::new(),
         interpreters: Vec::new(),
     };
@@ -230,6 +239,9 @@ pub fn found(
             Some(named) => {
                 let wants_content = matches!(named.asked.want, Want::Open(_) | Want::Exec);
                 named.place = place(job, caller, dirfd, path, result, wants_content);
+                if job.seen == Seen::Mounted && named.place.as_ref().is_some_and(|p| !p.real) {
+                    named.look = look::in_tree(job, caller, named.asked.want, result);
+                }
             }
             // What an exec resolves besides its own path are interpreters.
             None if draft.vectors.is_some() && !known => {
@@ -263,12 +275,7 @@ fn place(
             (None, None) => real(lexical(job, caller, dirfd, path)?),
         },
         Ok(Found::Node(node)) => {
-            let kind = job.projection.kind(*node).ok().map(|kind| match kind {
-                projection::Kind::File => Kind::File,
-                projection::Kind::Directory => Kind::Dir,
-                projection::Kind::Symlink => Kind::Link,
-                _ => Kind::Other,
-            });
+            let kind = job.projection.kind(*node).ok().map(look::of_tree);
             let content = wants_content && kind == Some(Kind::File);
             let content = content.then(|| job.projection.content(*node).ok().flatten()).flatten();
             let blob = match content {
@@ -329,8 +336,11 @@ fn mount(job: &Job, node: NodeRef) -> Option<Vec<u8>> {
 pub fn going_on() {
     with(|draft| {
         for named in &mut draft.named {
-            named.look = look::at(named, draft.tid);
+            if named.look.is_none() {
+                named.look = look::at(named, draft.tid);
+            }
         }
+        draft.refused_by_a_tree();
         draft.outcome = Outcome::Kernel;
         let runs = |named: &Named| match &named.look {
             Some(look) => look.err.is_none(),
@@ -387,6 +397,31 @@ impl Draft {
     /// Is this one of the paths that the task gave? It may be resolved twice.
     fn gives(&self, path: &[u8]) -> bool {
         self.named.iter().any(|named| named.given.as_deref() == Some(path))
+    }
+
+    /// Notes what a mounted tree refuses, as handlers do where the supervisor answers.
+    fn refused_by_a_tree(&mut self) {
+        let mounts = |named: &Named| named.place.as_ref().and_then(|place| place.mount.clone());
+        if let [from, to] = self.named.as_mut_slice()
+            && matches!(from.asked.want, Want::MoveFrom | Want::Exchange)
+            && mounts(from) != mounts(to)
+            && let (Some(first), Some(second)) = (&from.look, &to.look)
+            && [first, second].iter().all(|look| !matches!(look.err, Some(e) if e != Errno::EROFS))
+        {
+            from.look = Some(Look { err: Some(Errno::EXDEV), ..*first });
+            to.look = Some(Look { err: Some(Errno::EXDEV), ..*second });
+        }
+        let refuses = |named: &Named| {
+            let refused = |look: Look| matches!(look.err, Some(Errno::EROFS | Errno::EXDEV));
+            // Who only asks is told so, and is refused nothing.
+            !matches!(named.asked.want, Want::Access(_)) && named.look.is_some_and(refused)
+        };
+        if self.named.iter().any(refuses) {
+            let mut places = self.named.iter().filter_map(|named| named.place.as_ref());
+            let first = places.find(|place| place.mount.is_some()).map(|place| &place.text);
+            let path = first.or(self.by_descriptor.as_ref());
+            self.refused = path.map(|path| (path.clone(), None));
+        }
     }
 
     fn read_program(&mut self) {

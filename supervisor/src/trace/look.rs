@@ -1,8 +1,12 @@
-//! A look at a real path just before the kernel does what a call asks: what the trace says of
-//! calls that go on there. Permissions are not looked at, but for access(2).
+//! A look at a path just before the kernel does what a call asks: what the trace says of calls that go
+//! on there. Of real paths permissions are not looked at, but for access(2).
 
 use super::current::{Named, Want};
 use super::event::Kind;
+use crate::access::{self, EXECUTE, READ};
+use crate::caller::Caller;
+use crate::job::Job;
+use crate::resolve::Found;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, SFlag, fstatat};
 use nix::unistd::AccessFlags;
@@ -10,6 +14,7 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use vrift_policy::Errno;
+use vrift_projection::{self as projection, Attr};
 
 /// What was seen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,7 +41,14 @@ pub fn at(named: &Named, tid: i32) -> Option<Look> {
     let follow = if follow { AtFlags::empty() } else { AtFlags::AT_SYMLINK_NOFOLLOW };
     let found = fstatat(nix::fcntl::AT_FDCWD, path, follow);
     Some(match &found {
-        Ok(stat) => Look { kind: Some(kind(stat)), err: refusal(named.asked.want, stat, path) },
+        Ok(stat) => {
+            let mode = |mode: i32| {
+                let mode = AccessFlags::from_bits_truncate(mode);
+                nix::unistd::access(path, mode).err().map(crate::caller::job_errno)
+            };
+            let kind = kind(stat);
+            Look { kind: Some(kind), err: refusal(named.asked.want, kind, stat.st_mode, mode) }
+        }
         Err(e) => Look { kind: None, err: missing(named.asked.want, *e, path) },
     })
 }
@@ -50,9 +62,73 @@ fn kind(stat: &FileStat) -> Kind {
     }
 }
 
-/// What is said of something that is there.
-fn refusal(want: Want, stat: &FileStat, path: &OsStr) -> Option<Errno> {
-    let kind = kind(stat);
+/// Looks at what the kernel finds in a mounted tree, where the walk there came to `found`. None: it leads
+/// elsewhere, or what is there can't be told.
+pub fn in_tree(
+    job: &Job,
+    caller: &Caller<'_>,
+    want: Want,
+    found: &Result<Found, Errno>,
+) -> Option<Look> {
+    match found {
+        Ok(Found::Node(node)) => {
+            let attr = job.projection.attr(*node).ok()?;
+            let may = |what| access::may(job, caller, &attr, what);
+            Some(Look { kind: Some(of_tree(attr.kind)), err: refused_there(want, &attr, may) })
+        }
+        Ok(Found::Missing { .. }) => {
+            let err = if makes(want) || changes_names(want) { Errno::EROFS } else { Errno::ENOENT };
+            Some(Look { kind: None, err: Some(err) })
+        }
+        Err(e) => Some(Look { kind: None, err: Some(*e) }),
+        Ok(Found::Kernel(_) | Found::Foreign(_) | Found::Magic(_)) => None,
+    }
+}
+
+/// A kind in the trace's words.
+pub fn of_tree(kind: projection::Kind) -> Kind {
+    match kind {
+        projection::Kind::File => Kind::File,
+        projection::Kind::Directory => Kind::Dir,
+        projection::Kind::Symlink => Kind::Link,
+        _ => Kind::Other,
+    }
+}
+
+/// What a read-only file system says of something that is there.
+fn refused_there(want: Want, attr: &Attr, may: impl Fn(u32) -> bool) -> Option<Errno> {
+    let kind = of_tree(attr.kind);
+    let denied = |what| (!may(what)).then_some(Errno::EACCES);
+    let access = |mode: i32| match mode.cast_unsigned() {
+        mode if mode & access::WRITE != 0 && kind != Kind::Other => Some(Errno::EROFS),
+        mode => denied(mode & 7),
+    };
+    let changes = match want {
+        Want::Change => return Some(Errno::EROFS),
+        _ if changes_names(want) => return Some(Errno::EROFS),
+        Want::Open(flags) => {
+            let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
+            let has = |bits: i32| flags & bits == bits;
+            (writes || has(libc::O_TRUNC) || has(libc::O_TMPFILE)) && !has(libc::O_PATH)
+        }
+        Want::Connect => kind != Kind::Other,
+        _ => false,
+    };
+    refusal(want, kind, attr.mode, access).or_else(|| match want {
+        _ if changes => Some(Errno::EROFS),
+        Want::Open(flags) if flags & libc::O_PATH == 0 => denied(READ),
+        Want::Enter | Want::Exec => denied(EXECUTE),
+        _ => None,
+    })
+}
+
+/// What is said of something that is there; `access` answers access(2).
+fn refusal(
+    want: Want,
+    kind: Kind,
+    mode: u32,
+    access: impl Fn(i32) -> Option<Errno>,
+) -> Option<Errno> {
     let directory = kind == Kind::Dir;
     match want {
         Want::Open(flags) => {
@@ -74,17 +150,12 @@ fn refusal(want: Want, stat: &FileStat, path: &OsStr) -> Option<Errno> {
                 None
             }
         }
-        Want::Access(mode) => {
-            let mode = AccessFlags::from_bits_truncate(mode);
-            if mode.is_empty() {
-                return None;
-            }
-            nix::unistd::access(path, mode).err().map(crate::caller::job_errno)
-        }
+        Want::Access(0) => None,
+        Want::Access(mode) => access(mode),
         Want::ReadLink => (kind != Kind::Link).then_some(Errno::EINVAL),
         Want::Enter => (!directory).then_some(Errno::ENOTDIR),
         Want::Exec => {
-            let runnable = kind == Kind::File && stat.st_mode & 0o111 != 0;
+            let runnable = kind == Kind::File && mode & 0o111 != 0;
             (!runnable).then_some(Errno::EACCES)
         }
         Want::Make(_) | Want::MoveTo(false) => Some(Errno::EEXIST),
@@ -103,13 +174,22 @@ fn refusal(want: Want, stat: &FileStat, path: &OsStr) -> Option<Errno> {
 
 /// What is said of something that is not there.
 fn missing(want: Want, e: nix::errno::Errno, path: &OsStr) -> Option<Errno> {
-    let makes = match want {
-        Want::Open(flags) => flags & libc::O_CREAT != 0,
-        Want::Make(_) | Want::MoveTo(_) => true,
-        _ => false,
-    };
-    let new = makes
+    let new = makes(want)
         && e == nix::errno::Errno::ENOENT
         && std::path::Path::new(path).parent().is_some_and(std::path::Path::is_dir);
     (!new).then(|| crate::caller::job_errno(e))
+}
+
+/// Is something made where nothing is?
+fn makes(want: Want) -> bool {
+    match want {
+        Want::Open(flags) => flags & libc::O_CREAT != 0,
+        Want::Make(_) | Want::MoveTo(_) => true,
+        _ => false,
+    }
+}
+
+/// Are names taken away or moved, which a read-only file system refuses before it looks for them?
+fn changes_names(want: Want) -> bool {
+    matches!(want, Want::Remove(_) | Want::MoveFrom | Want::MoveTo(_) | Want::Exchange)
 }
