@@ -35,8 +35,8 @@ const DEVICE: &str = "/dev/fuse";
 pub struct Mounting {
     /// Directories that the job does not get to see.
     hidden: Vec<PathBuf>,
-    /// The mount points, and what is named as their source.
-    points: Vec<(PathBuf, String)>,
+    /// The mount points, outer ones first: the mount's number, where, and what is named as its source.
+    points: Vec<(u16, PathBuf, String)>,
     /// Who owns what is projected.
     owner: (u32, u32),
     /// A user namespace is needed first.
@@ -68,23 +68,21 @@ impl Mounting {
     /// What is to be mounted for `job`.
     pub fn of(job: &Job) -> Mounting {
         let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
-        let points = job.projection.mounts().iter();
-        let points = points.map(|m| (m.at().to_owned(), format!("vrift:{}", m.manifest().id())));
+        let points = job.projection.mounts().iter().zip(0u16..);
+        let mut points: Vec<_> = points
+            .map(|(m, number)| (number, m.at().to_owned(), format!("vrift:{}", m.manifest().id())))
+            .collect();
+        points.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
         let mut hidden: Vec<PathBuf> = job.hidden_roots().map(path).collect();
         let others: Vec<PathBuf> = hidden.iter().flat_map(|dir| aliases::of(dir)).collect();
         hidden.extend(others);
-        Mounting {
-            hidden,
-            points: points.collect(),
-            owner: (job.uid, job.gid),
-            unprivileged: !may_mount(),
-        }
+        Mounting { hidden, points, owner: (job.uid, job.gid), unprivileged: !may_mount() }
     }
 
     /// The same for a mount point alone, to see whether it can be had.
     pub fn at(point: &Path) -> Mounting {
         let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        let points = vec![(point.to_owned(), "vrift".to_owned())];
+        let points = vec![(0, point.to_owned(), "vrift".to_owned())];
         Mounting { hidden: Vec::new(), points, owner, unprivileged: !may_mount() }
     }
 
@@ -116,7 +114,7 @@ impl Mounting {
             mount(Some("vrift"), &dir, Some("tmpfs"), harmless | MsFlags::MS_NOEXEC, options)
                 .map_err(at(Step::Hide, which))?;
         }
-        for ((point, source), which) in self.points.iter().zip(0u16..) {
+        for ((number, point, source), which) in self.points.iter().zip(0u16..) {
             let device = OpenOptions::new().read(true).write(true).open(DEVICE);
             let device: OwnedFd =
                 device.map_err(|e| errno(&e)).map_err(at(Step::Device, which))?.into();
@@ -124,7 +122,7 @@ impl Mounting {
             let (source, kind) = (Some(source.as_str()), Some("fuse.vrift"));
             mount(source, point, kind, harmless, Some(options.as_str()))
                 .map_err(at(Step::Mount, which))?;
-            hand_over(which, device).map_err(at(Step::HandOver, which))?;
+            hand_over(*number, device).map_err(at(Step::HandOver, which))?;
         }
         Ok(())
     }
@@ -132,7 +130,7 @@ impl Mounting {
     /// Looks at each tree for the first time, which waits until it is served: until then the kernel
     /// knows nothing of its root.
     pub fn look(&self) -> Result<(), Failed> {
-        for ((point, _), which) in self.points.iter().zip(0u16..) {
+        for ((_, point, _), which) in self.points.iter().zip(0u16..) {
             let found = std::fs::metadata(point).map_err(|e| errno(&e));
             found.map_err(|e| Failed { step: Step::Look, which, errno: e as i32 })?;
         }
@@ -197,7 +195,7 @@ impl Mounting {
     pub fn told(&self, failed: Failed) -> String {
         let e = Errno::from_raw(failed.errno);
         let which = usize::from(failed.which);
-        let point = || self.points.get(which).map(|(at, _)| at.display().to_string());
+        let point = || self.points.get(which).map(|(_, at, _)| at.display().to_string());
         let hidden = || self.hidden.get(which).map(|dir| dir.display().to_string());
         match failed.step {
             Step::Namespace if self.unprivileged => format!(

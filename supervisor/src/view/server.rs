@@ -4,7 +4,7 @@
 //! Nothing that was told ever changes, so all of it may be kept for ever: names and their absence,
 //! attributes, contents, links, listings. Opening is nothing to be asked about: an open file is its
 //! inode, and the kernel learns that from one ENOSYS. An inode's number is that of stat, and the
-//! node's own.
+//! node's own; what is there for the sake of mounts further in ([`ELSEWHERE`]) has others.
 
 use super::contents::Contents;
 use crate::job::Job;
@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use vrift_projection::walk::NAME_MAX;
-use vrift_projection::{Attr, Kind, NodeRef};
+use vrift_projection::{Above, Attr, Kind, NodeRef};
 
 /// How long the kernel may keep what it is told: longer than any job, and what its clock can hold.
 const EVER: Duration = Duration::from_secs(1 << 31);
@@ -28,6 +28,11 @@ const EVER: Duration = Duration::from_secs(1 << 31);
 const GENERATION: Generation = Generation(0);
 /// How many requests of one tree are answered at the same time, at most.
 const THREADS: usize = 4;
+
+/// Numbers with this bit are not the manifest's: of directories that are there only because a mount point
+/// lies below, and of mount points, which are covered as soon as the mount is there. The lower bits are a
+/// [`NodeRef`]: sixteen and thirty-two.
+const ELSEWHERE: u64 = 1 << 48;
 
 /// Requests for a file's flags (`include/uapi/linux/fs.h`), which the kernel makes of what it is asked.
 const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
@@ -40,7 +45,12 @@ const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
 /// # Errors
 /// There can be no thread.
 pub fn serve(job: &Arc<Job>, mount: u16, device: OwnedFd) -> std::io::Result<()> {
-    let tree = Tree { job: Arc::clone(job), mount, contents: Arc::new(Contents::of(job)) };
+    let mounts = job.projection.mounts();
+    let at = job.projection.mount(mount).map(vrift_projection::Mount::at);
+    let holds_mounts =
+        at.is_some_and(|at| mounts.iter().any(|m| m.at() != at && m.at().starts_with(at)));
+    let contents = Arc::new(Contents::of(job));
+    let tree = Tree { job: Arc::clone(job), mount, contents, holds_mounts };
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut config = Config::default();
     config.acl = SessionACL::All;
@@ -61,15 +71,23 @@ struct Tree {
     job: Arc<Job>,
     mount: u16,
     contents: Arc<Contents>,
+    /// Other mounts lie in it.
+    holds_mounts: bool,
 }
 
 pub(super) type Answer<T> = Result<T, Errno>;
 
 impl Tree {
     fn node(&self, ino: INodeNo) -> Answer<NodeRef> {
-        let number = ino.0.checked_sub(INodeNo::ROOT.0).ok_or(Errno::ESTALE)?;
+        let (mount, number) = match ino.0 & ELSEWHERE {
+            0 => (self.mount, ino.0.checked_sub(INodeNo::ROOT.0).ok_or(Errno::ESTALE)?),
+            _ => {
+                let mount = u16::try_from((ino.0 ^ ELSEWHERE) >> 32).map_err(|_| Errno::ESTALE)?;
+                (mount, ino.0 & u64::from(u32::MAX))
+            }
+        };
         let node = u32::try_from(number).map_err(|_| Errno::ESTALE)?;
-        Ok(NodeRef { mount: self.mount, node })
+        Ok(NodeRef { mount, node })
     }
 
     /// Turns a failure of ours into EIO for the job and a reason in the summary.
@@ -79,7 +97,12 @@ impl Tree {
 
     fn attr(&self, node: NodeRef) -> Answer<FileAttr> {
         let attr = self.check(self.job.projection.attr(node))?;
-        Ok(file_attr(&attr, self.job.owner(&attr)))
+        let told = file_attr(&attr, self.job.owner(&attr));
+        if node.mount == self.mount {
+            return Ok(told);
+        }
+        let number = ELSEWHERE | u64::from(node.mount) << 32 | u64::from(node.node);
+        Ok(FileAttr { ino: INodeNo(number), ..told })
     }
 
     fn child(&self, parent: INodeNo, name: &OsStr) -> Answer<Option<FileAttr>> {
@@ -108,6 +131,24 @@ impl Tree {
         };
         self.check(self.job.projection.list(self.node(ino)?, from, each))?;
         failed.map_or(Ok(()), Err)
+    }
+
+    /// What is told of an entry of directory `ino`.
+    fn attr_of_entry(&self, ino: INodeNo, entry: &vrift_projection::Entry<'_>) -> Answer<FileAttr> {
+        if !self.holds_mounts {
+            return self.attr(self.node(INodeNo(entry.ino))?);
+        }
+        // Where mounts lie further in, a number alone doesn't tell what it is of.
+        let dir = self.node(ino)?;
+        let projection = &self.job.projection;
+        match entry.name {
+            b"." => self.attr(dir),
+            b".." => match self.check(projection.parent(dir))? {
+                Above::Node(above) if !projection.is_mount_point(dir) => self.attr(above),
+                _ => self.attr(dir),
+            },
+            name => self.child(ino, OsStr::from_bytes(name))?.ok_or(Errno::ESTALE),
+        }
     }
 
     fn attribute(&self, ino: INodeNo, name: &OsStr) -> Answer<Vec<u8>> {
@@ -292,8 +333,8 @@ impl Filesystem for Tree {
         mut reply: ReplyDirectory,
     ) {
         let told = self.list(ino, offset, |entry| {
-            let name = OsStr::from_bytes(entry.name);
-            Ok(reply.add(INodeNo(entry.ino), entry.next, kind(entry.kind), name))
+            let (name, attr) = (OsStr::from_bytes(entry.name), self.attr_of_entry(ino, entry)?);
+            Ok(reply.add(attr.ino, entry.next, attr.kind, name))
         });
         match told {
             Ok(()) => reply.ok(),
@@ -310,9 +351,8 @@ impl Filesystem for Tree {
         mut reply: ReplyDirectoryPlus,
     ) {
         let told = self.list(ino, offset, |entry| {
-            let (number, name) = (INodeNo(entry.ino), OsStr::from_bytes(entry.name));
-            let attr = self.attr(self.node(number)?)?;
-            Ok(reply.add(number, entry.next, name, &EVER, &attr, GENERATION))
+            let (name, attr) = (OsStr::from_bytes(entry.name), self.attr_of_entry(ino, entry)?);
+            Ok(reply.add(attr.ino, entry.next, name, &EVER, &attr, GENERATION))
         });
         match told {
             Ok(()) => reply.ok(),
