@@ -7,16 +7,25 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::Path;
     use vrift_tests::ruled::{Who, everybody, job, rows, world};
-    use vrift_tests::{Guest, World, binaries, guest, need, tree};
+    use vrift_tests::{Guest, World, binaries, guest, need, tree, view};
 
     /// Asks each row of a job, by a program of this kind.
-    fn ask(how: Guest, who: Who, text: &str) {
+    fn ask(how: Guest, who: Who, text: &str, view: Option<&str>) {
         let ops = need!(&format!("rules::{how:?}"), guest("ops", how));
-        let world = world();
+        // The store, too, is given to who runs the job.
+        let world = world().without_store_check();
+        let mut options = vec!["--quiet".to_owned()];
+        if let Some(view) = view {
+            tree::sample(&world.path("src"));
+            world.ingest(world.path("src"), "sample");
+            let mount = format!("{}=sample", world.dir("p").display());
+            options.extend(["--view".into(), view.into(), "-m".into(), mount]);
+        }
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let rows = rows(&world, text);
         let script: String = rows.iter().map(|(call, _)| format!("{call}\n")).collect();
         let ops = ops.to_str().expect("UTF-8");
-        let outcome = job(&world, who, &["--quiet"], &[ops]).stdin(script).run().ok();
+        let outcome = job(&world, who, &options, &[ops]).stdin(script).run().ok();
         let out = outcome.out();
         let mut lines = out.lines().filter(|line| !line.starts_with(" status="));
         let wrong: Vec<String> = rows
@@ -203,27 +212,33 @@ mod tests {
         exec $W/r/script script = ran
     ";
 
-    fn ask_all(how: Guest) {
+    fn ask_all(how: Guest, view: Option<&str>) {
         for who in everybody() {
             for text in [HIDDEN, DENIED, KEPT, NOT_RUN] {
-                ask(how, who, text);
+                ask(how, who, text, view);
             }
         }
     }
 
     #[test]
     fn dynamic_program() {
-        ask_all(Guest::Dynamic);
+        ask_all(Guest::Dynamic, None);
     }
 
     #[test]
     fn raw_system_calls() {
-        ask_all(Guest::Raw);
+        ask_all(Guest::Raw, None);
     }
 
     #[test]
     fn thirty_two_bit_program() {
-        ask_all(Guest::Bits32);
+        ask_all(Guest::Bits32, None);
+    }
+
+    #[test]
+    fn beside_a_mounted_tree() {
+        need!("rules::beside_a_mounted_tree", view::possible());
+        ask_all(Guest::Dynamic, Some("mount"));
     }
 
     /// What a listing shows is what can be looked up.
@@ -263,12 +278,22 @@ mod tests {
 
     #[test]
     fn rules_hold_beside_a_mount_and_out_of_it() {
+        out_of_a_mount("notify");
+    }
+
+    #[test]
+    fn rules_hold_out_of_a_mounted_tree() {
+        need!("rules::rules_hold_out_of_a_mounted_tree", view::possible());
+        out_of_a_mount("mount");
+    }
+
+    fn out_of_a_mount(view: &str) {
         let world = world();
         tree::sample(&world.path("src"));
         symlink(world.path("home/.ssh/id"), world.path("src/leak")).expect("a link");
         symlink(world.path("tree"), world.path("src/tree")).expect("a link");
         world.ingest(world.path("src"), "sample");
-        let p = world.path("p");
+        let p = world.dir("p");
         let mount = format!("{}=sample", p.display());
         let ops = need!("rules::beside_a_mount", guest("ops", Guest::Dynamic));
         let rows = rows(
@@ -288,11 +313,20 @@ mod tests {
         );
         let script: String = rows.iter().map(|(call, _)| format!("{call}\n")).collect();
         let ops = ops.to_str().expect("UTF-8");
-        let job = job(&world, Who::Self_, &["--quiet", "-m", &mount], &[ops]);
-        let outcome = job.stdin(script).run().ok();
+        let options = ["--quiet", "--view", view, "-m", &mount];
+        let outcome = job(&world, Who::Self_, &options, &[ops]).stdin(script).run().ok();
         for ((call, expected), got) in rows.iter().zip(outcome.out().lines()) {
             assert!(got.starts_with(&format!("{call} = {expected}")), "{got}, not {expected}");
         }
+        // What is listed of the mount has all of it, and of what is beside it what may be seen.
+        let script =
+            "ls -a $W/p/d $W/p/tree; ls $W; ls -a $W/home/.ssh; cd $W/p/tree && ls | wc -l";
+        let listed = job(&world, Who::Self_, &options, &["/bin/sh", "-c", script]).run().ok();
+        let disk =
+            world.sh("cd $W; ls -a src/d | sed 's/^/ /'").env("W", world.path("")).run().ok();
+        let disk = disk.out().replace("\n ", "\n").trim_start().to_owned();
+        assert!(listed.out().contains(&disk), "{listed}, not {disk}");
+        assert!(listed.out().ends_with(".\n..\n3\n"), "{listed}");
     }
 
     #[test]

@@ -350,7 +350,7 @@ for d in ['.', 'd', 'void', 'void/made', 'void/made/up']:
         world.file("file", "");
         world.file(
             "rules.toml",
-            "version = 1\n[[rule]]\npaths = [\"/nowhere\"]\naccess = \"hide\"\n",
+            "version = 1\n[[rule]]\npaths = [\"/nowhere\"]\naccess = \"deny\"\nenforce = \"landlock\"\n",
         );
         let (absent, file) = (world.path("absent"), world.path("file"));
         let mount = |at: &Path, what: &str| format!("{}={what}", at.display());
@@ -359,7 +359,10 @@ for d in ['.', 'd', 'void', 'void/made', 'void/made/up']:
             (vec!["-m".to_owned(), mount(&absent, "t")], "needs a directory that is there"),
             (vec!["-m".into(), mount(&file, "t")], "file"),
             (vec!["-m".into(), mount(&p, "t,mode=overlay")], "only what is read-only"),
-            (vec!["-m".into(), plain, "-p".into(), "rules.toml".into()], "has rules"),
+            (
+                vec!["-m".into(), plain, "-p".into(), "rules.toml".into()],
+                "is enforced by the kernel",
+            ),
         ] {
             let job = world.native([binaries::vrift_trace()]).args(["-q", "--view=mount"]);
             let got = job.args(&arguments).args(["--", "touch", "started"]).run().expect(125);

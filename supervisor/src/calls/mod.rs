@@ -120,8 +120,10 @@ fn answer(call: &Call<'_>, pending: Pending<'_>) {
     use Handler as H;
     let (mounts, rules) = (call.job.projection.mounts(), &call.job.rules);
     let mounted = call.job.seen == Seen::Mounted;
-    if mounted && !call.row.handler.guards() || mounts.is_empty() && rules.is_empty() {
-        // The kernel knows all that there is: the call is only told or counted.
+    // The kernel knows all that there is.
+    let known = mounts.is_empty() || mounted;
+    if known && rules.is_empty() && !(mounted && call.row.handler.guards()) {
+        // The call is only told or counted.
         match &call.job.recorder {
             Some(recorder) => observe::observe(call, recorder),
             None => count(call),
@@ -138,7 +140,7 @@ fn answer(call: &Call<'_>, pending: Pending<'_>) {
     {
         return pending.answer(&Answer::Fail(e));
     }
-    if mounts.is_empty() && !gate::needs_handler(call) {
+    if known && !gate::needs_handler(call) || mounted && call.lists_a_mount() {
         count(call);
         return pending.answer(&Answer::Continue);
     }
@@ -200,6 +202,8 @@ fn conclude(call: &Call<'_>, pending: Pending<'_>, verdict: Verdict) {
             rewrite::answer_written(call, value, pending);
         }
         Verdict::Answer(answer) => pending.answer(&answer),
+        // The kernel goes the same way.
+        Verdict::Redirect(_) if call.job.seen == Seen::Mounted => pending.answer(&Answer::Continue),
         Verdict::Redirect(paths) => rewrite::redirect(call, pending, &paths),
         Verdict::OnUpper(argument, node) => rewrite::on_upper(call, pending, argument, node),
     }
@@ -331,6 +335,12 @@ impl Call<'_> {
     fn node_of_number(&self) -> Result<Option<NodeRef>, Errno> {
         let fd = self.caller.int(0);
         if fd < 0 { Ok(None) } else { self.node_of_descriptor(fd) }
+    }
+
+    /// Does the call list a directory of a mount? No rule speaks of those.
+    fn lists_a_mount(&self) -> bool {
+        matches!(self.row.handler, Handler::GetDents { .. })
+            && self.node_of_number().is_ok_and(|node| node.is_some())
     }
 
     /// What the caller's descriptor `fd` stands for; `AT_FDCWD` is the current directory. None:

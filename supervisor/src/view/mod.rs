@@ -8,8 +8,8 @@
 //! supervisor.
 //!
 //! It is the same read-only projection, and nothing more: what needs the supervisor's word on each
-//! call (rules, changes) is not there, and is refused before the job starts. Where a trace is asked for
-//! the filter asks about what is recorded, as in a job without mounts; the calls go on in the kernel.
+//! call in a mount (changes) is not there, and is refused before the job starts. Where there are rules for
+//! real paths, or a trace is asked for, the filter asks about what they need, as in a job without mounts.
 
 mod aliases;
 mod contents;
@@ -49,12 +49,12 @@ impl Seen {
 /// # Errors
 /// Why not, and what to do.
 pub fn fits(policy: &Policy, specs: &[MountSpec]) -> Result<(), String> {
-    if !policy.rules.is_empty() {
-        return Err(
-            "the policy has rules, which the supervisor has to be asked about at each call; \
-                    use --view notify"
-                .into(),
-        );
+    if let Some(rule) = policy.rules.iter().find(|rule| rule.enforce.is_some()) {
+        return Err(format!(
+            "{}: the rule is enforced by the kernel, which would take what is mounted for what lies \
+             below; leave out `enforce`, or use --view notify",
+            rule.origin
+        ));
     }
     for spec in specs {
         let at = spec.at.display();
