@@ -6,7 +6,8 @@ use super::enter::{Entered, Luggage};
 use super::numbers::Numbers;
 use super::pinned::Pinned;
 use super::{Charge, Complaint, Settings, complain, loaded, tell};
-use crate::cli::run::{self, Ground};
+use crate::cli::furnish::{Ground, furnish};
+use crate::cli::{run, stores};
 use crate::job::Job;
 use crate::listener::{Listener, Received};
 use crate::private::Private;
@@ -256,12 +257,12 @@ fn prepare(
                 let private = private.moved(place.join("job"), place.clone(), home);
                 let private = private.map_err(|e| format!("the job's directory: {e}"))?;
                 let twins = Twins::new(private.root().join("x"));
-                (Some(run::view(&store)?), Some(private), twins)
+                (Some(stores::view(&store)?), Some(private), twins)
             }
             _ => (None, None, Twins::default()),
         };
         let ground = Ground { store, private, twins, owner, quiet: settings.quiet };
-        let mut job = run::furnish(ground, &settings.mounts)?;
+        let mut job = furnish(ground, &settings.mounts)?;
         job.rules = run::rules(&settings.policy, &settings.mounts)?;
         job.own_pids = [std::process::id(), parent, parent];
         job.container = Some(Container::new(first, numbers));

@@ -2,7 +2,7 @@
 
 use super::Complaint;
 use super::args::AgentOptions;
-use super::run::{open, store_root};
+use super::stores::{open, store_root};
 use crate::agent::{self, Settings};
 use crate::sys;
 use std::path::{Path, PathBuf};

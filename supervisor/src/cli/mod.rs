@@ -4,6 +4,7 @@ mod agent;
 mod args;
 mod demo;
 mod doctor;
+pub(crate) mod furnish;
 mod kept;
 mod learn;
 mod policy;
@@ -11,6 +12,7 @@ mod profile;
 mod recorded;
 mod report;
 pub(crate) mod run;
+pub(crate) mod stores;
 mod syscalls;
 
 pub use args::Cli;
@@ -48,13 +50,13 @@ pub fn main() -> ExitCode {
         Some(args::Command::Explain(options)) => report::explain(options),
         Some(args::Command::Syscalls(options)) => syscalls::run(options),
         Some(args::Command::Diff { job, json, no_times }) => {
-            run::store(&cli).and_then(|store| kept::diff(&store, job, *json, !no_times))
+            stores::store(&cli).and_then(|store| kept::diff(&store, job, *json, !no_times))
         }
         Some(args::Command::Commit { job, name }) => {
-            run::store(&cli).and_then(|store| kept::commit(&store, job, name))
+            stores::store(&cli).and_then(|store| kept::commit(&store, job, name))
         }
         Some(args::Command::Discard { job }) => {
-            run::store(&cli).and_then(|store| kept::discard(&store, job))
+            stores::store(&cli).and_then(|store| kept::discard(&store, job))
         }
         Some(args::Command::Completions { shell }) => {
             let mut command = Cli::command();
