@@ -70,22 +70,26 @@ pub fn place(op: &Value) -> &Value {
     op.get("resolved").unwrap_or(&op["path"])
 }
 
-/// The operations of calls whose name begins with `call`, on places whose path ends with `path`.
+/// The operations of calls whose name begins with `call`, on places whose path ends with `path`, as they
+/// were called.
 pub fn of<'a>(events: &'a [Value], call: &str, path: &str) -> Vec<&'a Value> {
     let suits = |e: &&Value| {
         e["call"].as_str().is_some_and(|name| name.starts_with(call))
             && place(e).as_str().is_some_and(|p| p.ends_with(path))
     };
-    events.iter().filter(suits).collect()
+    in_order(events.iter().filter(suits).collect())
+}
+
+/// A task may go on, and be told of again, before its call is told.
+fn in_order(mut calls: Vec<&Value>) -> Vec<&Value> {
+    calls.sort_by_key(|e| e["n"].as_u64());
+    calls
 }
 
 /// The operations with this access that did not fail.
 pub fn done<'a>(events: &'a [Value], access: &'a str) -> impl Iterator<Item = &'a Value> {
     let done = events.iter().filter(|e| e["access"] == access && e.get("err").is_none());
-    let mut calls: Vec<_> = done.collect();
-    // A task may go on, and its child be told, before its own call is.
-    calls.sort_by_key(|e| e["n"].as_u64());
-    calls.into_iter()
+    in_order(done.collect()).into_iter()
 }
 
 /// The files that were opened for reading or run, as a trace says.
