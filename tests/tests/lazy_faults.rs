@@ -138,10 +138,12 @@ fn a_signal_ends_the_wait() {
     let script = "cat %p/f0 & pid=$!; sleep 0.3; kill -TERM $pid; wait $pid; echo ended $?
         perl -e '$SIG{ALRM} = sub { die \"caught\\n\" }; alarm 1; open(F, \"<\", \"%p/f1\"); \
                  print \"$!\\n\"' 2>&1
-        perl -MPOSIX -e 'sigaction(SIGALRM, POSIX::SigAction->new(sub { $n++ }, \
-                 POSIX::SigSet->new, SA_RESTART)); alarm 1; open(F, \"<\", \"%p/f2\") or die $!; \
-                 print \"$n \", <F>' & wait_for=$!
-        sleep 1.5; echo >%p.caught; wait $wait_for";
+        rm -f %p.ready
+        perl -MPOSIX -e 'sigaction(SIGUSR1, POSIX::SigAction->new(sub { $n++ }, \
+                 POSIX::SigSet->new, SA_RESTART)); open(R, \">\", \"%p.ready\"); \
+                 open(F, \"<\", \"%p/f2\") or die $!; print \"$n \", <F>' & waits=$!
+        until test -e %p.ready; do sleep 0.05; done; sleep 0.3; kill -USR1 $waits; sleep 0.3
+        echo >%p.caught; wait $waits";
     for without in ["", "wait-killable,sync-wake-up"] {
         let told = scene.world.path("p.caught");
         let _ = fs::remove_file(&told);
@@ -174,9 +176,11 @@ fn in_a_mounted_tree_a_signal_that_ends_the_task_ends_the_wait() {
     let (proxy, gate) = scene.behind_a_gate();
     // One that is caught comes when the content is there, as from any disk.
     let script = "cat %p/f0 & pid=$!; sleep 0.3; kill -TERM $pid; wait $pid; echo ended $?
-        perl -MPOSIX -e 'sigaction(SIGALRM, POSIX::SigAction->new(sub { $n++ })); alarm 1; \
-                 open(F, \"<\", \"%p/f2\") or die $!; $line = <F>; print \"$n $line\"' & waits=$!
-        cat %p/f3 & sleep 1.5; kill -KILL $!; echo >%p.caught; wait $waits";
+        perl -MPOSIX -e 'sigaction(SIGUSR1, POSIX::SigAction->new(sub { $n++ })); \
+                 open(R, \">\", \"%p.ready\"); open(F, \"<\", \"%p/f2\") or die $!; \
+                 $line = <F>; print \"$n $line\"' & waits=$!
+        until test -e %p.ready; do sleep 0.05; done; sleep 0.3; kill -USR1 $waits
+        cat %p/f3 & sleep 0.3; kill -KILL $!; echo >%p.caught; wait $waits";
     let told = scene.world.path("p.caught");
     std::thread::scope(|scope| {
         let job = scene.job(proxy.addr, &["--summary=text", "--view", "mount"], script);
