@@ -20,8 +20,8 @@ pub mod means;
 mod private;
 mod record;
 pub mod run;
-pub mod starter;
 mod summary;
+#[cfg(target_os = "macos")]
 #[allow(unsafe_code, reason = "each block has its invariant")]
 mod sys;
 mod watch;

@@ -6,28 +6,33 @@
 //! the command by an exec that goes through the shim as any other of the job's does.
 //!
 //! `vrift-start GO COMMAND…`: `GO` is the number of a descriptor, from which one byte is read.
+//!
+//! It uses nothing of `vrift-trace`'s own, so that it is linked with libSystem alone.
 
-use crate::{Complaint, OURS, sys};
+#[allow(unsafe_code, reason = "each block has its invariant")]
+mod sys;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+/// vrift-trace's own failures end with this.
+const OURS: u8 = 125;
 /// The command is there and can't be run.
 const NOT_EXECUTABLE: u8 = 126;
 /// There is no such command.
 const NOT_FOUND: u8 = 127;
 
-/// What `main` does. It comes back when it failed.
-#[must_use]
-pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let (status, complaint) = become_it(arguments);
+/// It comes back when it failed.
+fn main() -> ExitCode {
+    let (status, complaint) = become_it(std::env::args_os().skip(1));
     eprintln!("vrift-trace: {complaint}");
     ExitCode::from(status)
 }
 
-fn become_it(mut arguments: impl Iterator<Item = OsString>) -> (u8, Complaint) {
+fn become_it(mut arguments: impl Iterator<Item = OsString>) -> (u8, String) {
     let go = arguments.next().and_then(|number| number.to_str()?.parse().ok());
     let go = go.and_then(sys::inherited);
     let (Some(go), Some(command)) = (go, arguments.next()) else {
