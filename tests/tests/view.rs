@@ -129,6 +129,9 @@ for d in ['.', 'd', 'void', 'void/made', 'void/made/up']:
         let numbers = world.trace_mounted(&mounts, argv).run().ok();
         // A listing has what a mount covers, as on any disk.
         assert_eq!(numbers.out(), "d/e\nvoid/made/up\nvoid/made/up/third\n", "{numbers}");
+        let chosen =
+            world.trace_as(&["--summary=text", "--view", "auto"], &mounts, ["true"]).run().ok();
+        assert!(!chosen.err().contains("notify"), "{chosen}");
     }
 
     #[test]

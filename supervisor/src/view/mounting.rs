@@ -162,11 +162,22 @@ impl Mounting {
         say("gid_map", &format!("{gid} {gid} 1"))
     }
 
-    /// Does all of it in a process that ends at once.
+    /// The same without what lies in another mount, and can only be mounted where that is served.
+    fn outermost(&self) -> Mounting {
+        let inner = |at: &Path| self.points.iter().any(|(_, o, _)| o != at && at.starts_with(o));
+        let points = self.points.iter().filter(|(_, at, _)| !inner(at)).cloned().collect();
+        Mounting { hidden: self.hidden.clone(), points, ..*self }
+    }
+
+    /// Does all of it in a process that ends at once, which nothing is served for.
     ///
     /// # Errors
     /// Why it can't be had, and what to do.
     pub fn try_out(&self) -> Result<(), String> {
+        self.outermost().try_all()
+    }
+
+    fn try_all(&self) -> Result<(), String> {
         let os = |what: &str, e: Errno| format!("{what}: {e}");
         let (from, to) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
             .map_err(|e| os("a pipe to try it out", e))?;
