@@ -55,7 +55,6 @@ pub struct Mount {
     pub(crate) overlay: Option<Overlay>,
     pub(crate) dev: u64,
     pub(crate) parent: Above,
-    /// Whether any directory of this mount holds an inner mount point or a synthetic directory.
     pub(crate) holds_inner: bool,
 }
 
@@ -76,6 +75,12 @@ impl Mount {
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Whether any directory of this mount holds an inner mount point or a synthetic directory.
+    #[must_use]
+    pub fn holds_inner(&self) -> bool {
+        self.holds_inner
     }
 
     /// What jobs change there; a read-only mount has none.

@@ -17,11 +17,8 @@ mod tests {
     /// A world with the sample tree in the store, and a directory to mount it on that has a file of
     /// its own.
     fn world() -> (World, PathBuf) {
-        let world = World::new();
-        tree::sample(&world.path("src"));
-        world.ingest(world.path("src"), "t");
+        let (world, p) = view::world();
         world.file("p/covered", "what the mount covers\n");
-        let p = world.path("p");
         (world, p)
     }
 

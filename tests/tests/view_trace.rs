@@ -6,16 +6,12 @@ mod tests {
     use serde_json::Value;
     use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
-    use vrift_tests::{World, need, traces, tree, view};
+    use vrift_tests::{World, need, traces, view};
 
-    /// A world with the sample tree in the store as `t`, and a directory to mount it on.
+    /// The sample tree, and a file outside of it.
     fn world() -> (World, PathBuf) {
-        let world = World::new();
-        tree::sample(&world.path("src"));
-        world.ingest(world.path("src"), "t");
-        world.dir("p");
+        let (world, p) = view::world();
         world.file("real", "outside\n");
-        let p = world.path("p");
         (world, p)
     }
 
@@ -26,8 +22,7 @@ mod tests {
         mount.push("=t");
         let mount = mount.to_str().expect("UTF-8");
         let options = [&["-q", "--view", view, "-m", mount], options].concat();
-        let job = traces::traced(world, &file, &options, argv);
-        job.run().ok();
+        traces::traced(world, &file, &options, argv).run().ok();
         traces::events(&file)
     }
 
@@ -96,7 +91,7 @@ mod tests {
         let name = "view_trace::they_say_the_same_of_what_is_refused";
         need!(name, view::possible());
         let (world, p) = world();
-        let script = "import os, sys, fcntl, socket, struct
+        let script = "import os, sys, fcntl, socket
 os.chdir(sys.argv[1])
 real = '../real'
 def tried(call, *arguments, **more):

@@ -114,7 +114,5 @@ fn is_filtered(pid: i32) -> bool {
 
 /// Only its parent has yet to take notice.
 fn is_ended(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rfind(')')
-        .is_none_or(|end| matches!(stat.as_bytes().get(end + 2), None | Some(b'Z' | b'X')))
+    Status::of(pid).is_none_or(|status| status.is_dead())
 }

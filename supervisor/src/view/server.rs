@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use vrift_projection::walk::NAME_MAX;
-use vrift_projection::{Above, Attr, Kind, NodeRef};
+use vrift_projection::{Above, Attr, Kind, Mount, NodeRef};
 
 /// How long the kernel may keep what it is told: longer than any job, and what its clock can hold.
 const EVER: Duration = Duration::from_secs(1 << 31);
@@ -45,12 +45,7 @@ const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
 /// # Errors
 /// There can be no thread.
 pub fn serve(job: &Arc<Job>, mount: u16, device: OwnedFd) -> std::io::Result<()> {
-    let mounts = job.projection.mounts();
-    let at = job.projection.mount(mount).map(vrift_projection::Mount::at);
-    let holds_mounts =
-        at.is_some_and(|at| mounts.iter().any(|m| m.at() != at && m.at().starts_with(at)));
-    let contents = Arc::new(Contents::of(job));
-    let tree = Tree { job: Arc::clone(job), mount, contents, holds_mounts };
+    let tree = Tree { job: Arc::clone(job), mount, contents: Arc::new(Contents::of(job)) };
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut config = Config::default();
     config.acl = SessionACL::All;
@@ -71,8 +66,6 @@ struct Tree {
     job: Arc<Job>,
     mount: u16,
     contents: Arc<Contents>,
-    /// Other mounts lie in it.
-    holds_mounts: bool,
 }
 
 pub(super) type Answer<T> = Result<T, Errno>;
@@ -135,12 +128,12 @@ impl Tree {
 
     /// What is told of an entry of directory `ino`.
     fn attr_of_entry(&self, ino: INodeNo, entry: &vrift_projection::Entry<'_>) -> Answer<FileAttr> {
-        if !self.holds_mounts {
+        let projection = &self.job.projection;
+        if !projection.mount(self.mount).is_some_and(Mount::holds_inner) {
             return self.attr(self.node(INodeNo(entry.ino))?);
         }
         // Where mounts lie further in, a number alone doesn't tell what it is of.
         let dir = self.node(ino)?;
-        let projection = &self.job.projection;
         match entry.name {
             b"." => self.attr(dir),
             b".." => match self.check(projection.parent(dir))? {
