@@ -144,11 +144,9 @@ impl Overlay {
             return Ok(None);
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
-        // Its own bits may forbid even its owner to read it.
-        match self.upper().open(node, flags, Mode::empty()) {
-            Err(rustix::io::Errno::ACCESS) => self.open_unreadable(node).map(Some),
-            Err(rustix::io::Errno::NOENT) => Ok(None),
-            other => Ok(Some(File::from(other.map_err(std::io::Error::from)?))),
+        match self.open_by_owner(node, flags) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            other => Ok(Some(other?)),
         }
     }
 
@@ -181,17 +179,24 @@ impl Overlay {
         state.known_nodes().filter(|(_, known)| file(known)).map(|(node, _)| node).collect()
     }
 
-    /// Opens a file of ours whose mode does not let us: for the moment it has another one.
-    fn open_unreadable(&self, node: u32) -> Result<File, CommitError> {
+    /// Opens a file of the upper directory. Its own bits may forbid even its owner to do so: then it
+    /// has others for the moment.
+    ///
+    /// # Errors
+    /// As openat(2) and fchmodat(2).
+    pub fn open_by_owner(&self, node: u32, flags: OFlags) -> std::io::Result<File> {
         use rustix::fs::{AtFlags, chmodat};
-        let os = std::io::Error::from;
-        let mode = Mode::from_raw_mode(self.upper().stat(node).map_err(os)?.st_mode);
+        match self.upper().open(node, flags, Mode::empty()) {
+            Err(rustix::io::Errno::ACCESS) => {}
+            other => return Ok(File::from(other?)),
+        }
+        let mode = Mode::from_raw_mode(self.upper().stat(node)?.st_mode);
         let name = super::file_name(node);
         let files = self.upper().files();
-        chmodat(files, name.as_str(), mode | Mode::RUSR, AtFlags::empty()).map_err(os)?;
-        let opened = self.upper().open(node, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty());
-        chmodat(files, name.as_str(), mode, AtFlags::empty()).map_err(os)?;
-        Ok(File::from(opened.map_err(os)?))
+        chmodat(files, name.as_str(), mode | Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
+        let opened = self.upper().open(node, flags, Mode::empty());
+        chmodat(files, name.as_str(), mode, AtFlags::empty())?;
+        Ok(File::from(opened?))
     }
 
     /// The tree as it is now, as a manifest: what did not change is taken over from the one

@@ -244,6 +244,11 @@ impl Overlay {
         Ok(())
     }
 
+    /// The file of a node without a name goes from the upper directory; who has it open keeps it.
+    pub fn forget_file(&self, node: u32) {
+        self.sweep(&self.read(), node);
+    }
+
     /// A file that has lost its last name goes from the upper directory; who has it open keeps it.
     fn sweep(&self, state: &State, node: u32) {
         let known = state.get(node);

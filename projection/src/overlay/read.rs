@@ -56,6 +56,12 @@ impl Overlay {
         self.read().get(node).is_some_and(|known| matches!(known.body, Body::Upper | Body::Clean))
     }
 
+    /// Whether a file was changed, or anything else made that is in the upper directory.
+    #[must_use]
+    pub fn is_changed(&self, node: u32) -> bool {
+        self.read().get(node).is_some_and(|known| known.body == Body::Upper)
+    }
+
     pub(crate) fn link_target(&self, node: u32) -> Found<Vec<u8>> {
         let state = self.read();
         match state.get(node).map(|known| &known.body) {
