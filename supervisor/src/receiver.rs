@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// What a receiver makes for a task has the mode that the task's umask leaves: its own must not
 /// take anything away, and threads share theirs.
-fn own_umask() -> nix::Result<()> {
+pub fn own_umask() -> nix::Result<()> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     Ok(())

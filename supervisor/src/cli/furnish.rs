@@ -67,10 +67,11 @@ pub fn job(cli: &Cli, policy: &Policy, specs: &[MountSpec]) -> Result<Job, Compl
 /// The same for a job that sees its mounts in this way.
 fn job_seen(cli: &Cli, specs: &[MountSpec], seen: Seen) -> Result<Job, Complaint> {
     let store = if specs.is_empty() { None } else { Some(stores::open_store(cli)?) };
+    let changes = specs.iter().any(|spec| spec.mode != Mode::ReadOnly);
     let (private, twins) = match &store {
-        // What the kernel answers alone needs no directories to stand for others.
+        // What the kernel answers alone needs no directories to stand for others, but a place for changes.
         None => (None, Twins::default()),
-        Some(_) if seen == Seen::Mounted => (None, Twins::default()),
+        Some(_) if seen == Seen::Mounted && !changes => (None, Twins::default()),
         Some(view) => private_tree(view).map(|(private, twins)| (Some(private), twins))?,
     };
     let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());

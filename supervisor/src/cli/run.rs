@@ -25,7 +25,6 @@ const DEFAULT_POLICY: &str = "vrift.toml";
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 
 /// Runs the command of the command line.
-/// Runs the command of the command line.
 pub fn run(cli: &Cli) -> Result<u8, Complaint> {
     let policy = policy(cli)?;
     let specs = mounts(cli, &policy)?;
@@ -199,7 +198,7 @@ fn plan(cli: &Cli, policy: &Policy, job: &Job, summary: bool) -> Result<Plan, Co
     let needs = Needs {
         mounts,
         guards: mounted,
-        writable: !job.uppers.is_empty(),
+        writable: mounts && !job.uppers.is_empty(),
         rules: !job.rules.is_empty(),
         record: summary || cli.trace.is_some(),
         probes: (summary || cli.trace.is_some()) && policy.trace.probes,

@@ -17,7 +17,7 @@ use crate::table::{Arch, At};
 use crate::view::Seen;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use vrift_policy::{Errno, Origin};
+use vrift_policy::{Errno, Mode, Origin};
 use vrift_projection::{Content, NodeRef, walk};
 
 /// What a call wants with one of its paths.
@@ -163,11 +163,11 @@ pub fn begin(recorder: &Arc<Recorder>, job: &Job, caller: &Caller<'_>, asked: Ve
     let descriptor = descriptor.map(|i| caller.int(i)).filter(|fd| *fd >= 0);
     let vector = |i: u8| caller.args.get(usize::from(i)).copied().unwrap_or(0);
     let by_descriptor = descriptor.and_then(|fd| base(job, caller, fd));
-    let in_tree = job.seen == Seen::Mounted
-        && by_descriptor.as_deref().is_some_and(|by| job.origin(by).is_some());
+    let read_only = |by: &[u8]| job.origin(by).is_some_and(|m| m.mode == Mode::ReadOnly);
+    let fixed = job.seen == Seen::Mounted && by_descriptor.as_deref().is_some_and(read_only);
     let name = |asked: Asked| {
-        // Known before the call is looked at: nothing in a mounted tree can be changed.
-        let refused = in_tree && asked.address == 0 && asked.want == Want::Change;
+        // Known before the call is looked at: nothing in such a tree can be changed.
+        let refused = fixed && asked.address == 0 && asked.want == Want::Change;
         let look = refused.then_some(Look { kind: None, err: Some(Errno::EROFS) });
         Named { asked, given: None, place: None, look }
     };

@@ -13,7 +13,7 @@ use nix::unistd::AccessFlags;
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use vrift_policy::Errno;
+use vrift_policy::{Errno, Mode};
 use vrift_projection::{self as projection, Attr};
 
 /// What was seen.
@@ -74,11 +74,23 @@ pub fn in_tree(
         Ok(Found::Node(node)) => {
             let attr = job.projection.attr(*node).ok()?;
             let may = |what| access::may(job, caller, &attr, what);
-            Some(Look { kind: Some(of_tree(attr.kind)), err: refused_there(want, &attr, may) })
+            let err = match job.mode(*node) {
+                Mode::ReadOnly => refused_there(want, &attr, may),
+                Mode::Overlay | Mode::CopyOnWrite => refused_in_overlay(want, &attr, may),
+            };
+            Some(Look { kind: Some(of_tree(attr.kind)), err })
         }
-        Ok(Found::Missing { .. }) => {
-            let err = if makes(want) || changes_names(want) { Errno::EROFS } else { Errno::ENOENT };
-            Some(Look { kind: None, err: Some(err) })
+        Ok(Found::Missing { parent, .. }) => {
+            let err = match job.mode(*parent) {
+                Mode::ReadOnly if makes(want) || changes_names(want) => Some(Errno::EROFS),
+                Mode::Overlay | Mode::CopyOnWrite if makes(want) => {
+                    let dir = job.projection.attr(*parent).ok()?;
+                    let may = access::may(job, caller, &dir, access::WRITE | EXECUTE);
+                    (!may).then_some(Errno::EACCES)
+                }
+                _ => Some(Errno::ENOENT),
+            };
+            Some(Look { kind: None, err })
         }
         Err(e) => Some(Look { kind: None, err: Some(*e) }),
         Ok(Found::Kernel(_) | Found::Foreign(_) | Found::Magic(_)) => None,
@@ -117,6 +129,22 @@ fn refused_there(want: Want, attr: &Attr, may: impl Fn(u32) -> bool) -> Option<E
     refusal(want, kind, attr.mode, access).or_else(|| match want {
         _ if changes => Some(Errno::EROFS),
         Want::Open(flags) if flags & libc::O_PATH == 0 => denied(READ),
+        Want::Enter | Want::Exec => denied(EXECUTE),
+        _ => None,
+    })
+}
+
+/// What is said of something that is there in a tree that can be changed. Who may take a name away isn't
+/// looked at.
+fn refused_in_overlay(want: Want, attr: &Attr, may: impl Fn(u32) -> bool) -> Option<Errno> {
+    let denied = |what| (!may(what)).then_some(Errno::EACCES);
+    let access = |mode: i32| denied(mode.cast_unsigned() & 7);
+    refusal(want, of_tree(attr.kind), attr.mode, access).or_else(|| match want {
+        Want::Open(flags) if flags & libc::O_PATH == 0 => {
+            let reads = flags & libc::O_ACCMODE != libc::O_WRONLY;
+            let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
+            denied(if reads { READ } else { 0 } | if writes { access::WRITE } else { 0 })
+        }
         Want::Enter | Want::Exec => denied(EXECUTE),
         _ => None,
     })

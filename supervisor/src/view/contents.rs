@@ -1,7 +1,7 @@
 //! The contents of mounted trees: what is read comes from the store, hashed at its first use, or is
 //! fetched there while who reads it waits.
 
-use super::server::Answer;
+use super::told::{Answer, errno};
 use crate::fetch::{self, Waited};
 use crate::job::Job;
 use crate::status::Status;
@@ -66,11 +66,24 @@ impl Contents {
         }
     }
 
+    /// Whether a content has to be fetched first.
+    pub fn is_elsewhere(&self, node: NodeRef, hash: &Hash, size: u64) -> bool {
+        fetch::left_elsewhere(&self.job, node, (hash, size)).is_some()
+    }
+
+    /// Waits until a content is in the store, if it isn't.
+    pub fn here(&self, node: NodeRef, (hash, size): (&Hash, u64), task: u32) -> Answer<()> {
+        match fetch::left_elsewhere(&self.job, node, (hash, size)) {
+            None => Ok(()),
+            Some((_, asked)) => self.wait_for(node, &asked, task),
+        }
+    }
+
     fn blob_of(&self, node: NodeRef) -> Answer<(Hash, u64)> {
         match self.job.check(self.job.projection.content(node)) {
             Ok(Some(Content::Blob(hash, length))) => Ok((hash, length)),
             Ok(_) => Err(Errno::EINVAL),
-            Err(e) => Err(Errno::from_i32(e.raw())),
+            Err(e) => Err(errno(e)),
         }
     }
 
@@ -96,17 +109,17 @@ impl Contents {
         let mut bytes = vec![0; usize::try_from(count).map_err(|_| Errno::EINVAL)?];
         let read = File::from(blob).read_exact_at(&mut bytes, offset);
         let read = read.map_err(|e| format!("blob {hash} of the store: {e}; run `vrift verify`"));
-        self.job.check(read).map_err(|e| Errno::from_i32(e.raw()))?;
+        self.job.check(read).map_err(errno)?;
         Ok(bytes)
     }
 
     /// Opens a blob, hashed at its first use. Several requests may ask for a large one at once: the
     /// others wait for the first.
-    fn open(&self, hash: &Hash) -> Answer<OwnedFd> {
+    pub fn open(&self, hash: &Hash) -> Answer<OwnedFd> {
         let known = self.job.store.as_ref().is_some_and(|view| view.known_whole(hash));
         let turn = &self.turns[usize::from(hash.as_bytes()[0]) % TURNS];
         let _alone = (!known).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
-        self.job.open_blob(hash, OFlag::O_RDONLY).map_err(|e| Errno::from_i32(e.raw()))
+        self.job.open_blob(hash, OFlag::O_RDONLY).map_err(errno)
     }
 }
 

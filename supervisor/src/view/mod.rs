@@ -7,14 +7,19 @@
 //! filter asks only about what would uncover what is mounted over, and about calls that act on the
 //! supervisor.
 //!
-//! It is the same read-only projection, and nothing more: what needs the supervisor's word on each
-//! call in a mount (changes) is not there, and is refused before the job starts. Where there are rules for
-//! real paths, or a trace is asked for, the filter asks about what they need, as in a job without mounts.
+//! It is the same projection, and its changes ([`changes`]) go to the same overlay. What isn't there is
+//! refused before the job starts ([`fits`]). Where there are rules for real paths, or a trace is asked
+//! for, the filter asks about what they need, as in a job without mounts.
 
 mod aliases;
+mod attributes;
+mod changes;
 mod contents;
+mod held;
 mod mounting;
 mod server;
+mod told;
+mod tree;
 
 pub use mounting::{Failed, Mounting};
 pub use server::serve;
@@ -58,10 +63,10 @@ pub fn fits(policy: &Policy, specs: &[MountSpec]) -> Result<(), String> {
     }
     for spec in specs {
         let at = spec.at.display();
-        if spec.mode != Mode::ReadOnly {
+        if spec.mode == Mode::CopyOnWrite {
             return Err(format!(
-                "mount at {at}: only what is read-only can be mounted, and this is {}; use --view \
-                 notify",
+                "mount at {at}: only what is read-only or an overlay can be mounted, and this is {}; use \
+                 --view notify",
                 spec.mode
             ));
         }

@@ -35,12 +35,23 @@ const DEVICE: &str = "/dev/fuse";
 pub struct Mounting {
     /// Directories that the job does not get to see.
     hidden: Vec<PathBuf>,
-    /// The mount points, outer ones first: the mount's number, where, and what is named as its source.
-    points: Vec<(u16, PathBuf, String)>,
+    /// The mount points, outer ones first.
+    points: Vec<Point>,
     /// Who owns what is projected.
     owner: (u32, u32),
     /// A user namespace is needed first.
     unprivileged: bool,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+struct Point {
+    /// The mount's number.
+    number: u16,
+    at: PathBuf,
+    /// What is named as its source.
+    source: String,
+    read_only: bool,
 }
 
 /// What went wrong.
@@ -70,19 +81,28 @@ impl Mounting {
         let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
         let points = job.projection.mounts().iter().zip(0u16..);
         let mut points: Vec<_> = points
-            .map(|(m, number)| (number, m.at().to_owned(), format!("vrift:{}", m.manifest().id())))
+            .map(|(m, number)| Point {
+                number,
+                at: m.at().to_owned(),
+                source: format!("vrift:{}", m.manifest().id()),
+                read_only: m.overlay().is_none(),
+            })
             .collect();
-        points.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
+        points.sort_by(|a, b| a.at.cmp(&b.at));
         let mut hidden: Vec<PathBuf> = job.hidden_roots().map(path).collect();
         let others: Vec<PathBuf> = hidden.iter().flat_map(|dir| aliases::of(dir)).collect();
         hidden.extend(others);
+        hidden.sort();
+        // What lies in another one is gone with that, and can't be mounted on.
+        hidden.dedup_by(|dir, above| dir.starts_with(above));
         Mounting { hidden, points, owner: (job.uid, job.gid), unprivileged: !may_mount() }
     }
 
     /// The same for a mount point alone, to see whether it can be had.
     pub fn at(point: &Path) -> Mounting {
         let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        let points = vec![(0, point.to_owned(), "vrift".to_owned())];
+        let (at, source) = (point.to_owned(), "vrift".to_owned());
+        let points = vec![Point { number: 0, at, source, read_only: true }];
         Mounting { hidden: Vec::new(), points, owner, unprivileged: !may_mount() }
     }
 
@@ -106,23 +126,26 @@ impl Mounting {
         // Nothing of this is to be seen outside; what is mounted there later comes in.
         let apart = MsFlags::MS_REC | MsFlags::MS_SLAVE;
         mount(none, "/", none, apart, none).map_err(at(Step::Propagation, 0))?;
-        let harmless = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        // A device that root makes in an overlay is one, as anywhere.
+        let harmless = MsFlags::MS_NOSUID;
+        let fixed = harmless | MsFlags::MS_NODEV | MsFlags::MS_RDONLY;
         let own: BTreeSet<&u32> = own.iter().collect();
         let processes = own.iter().map(|pid| PathBuf::from(format!("/proc/{pid}")));
         for (dir, which) in self.hidden.iter().cloned().chain(processes).zip(0u16..) {
             let options = Some("size=4k,nr_inodes=2,mode=0555");
-            mount(Some("vrift"), &dir, Some("tmpfs"), harmless | MsFlags::MS_NOEXEC, options)
+            mount(Some("vrift"), &dir, Some("tmpfs"), fixed | MsFlags::MS_NOEXEC, options)
                 .map_err(at(Step::Hide, which))?;
         }
-        for ((number, point, source), which) in self.points.iter().zip(0u16..) {
+        for (point, which) in self.points.iter().zip(0u16..) {
             let device = OpenOptions::new().read(true).write(true).open(DEVICE);
             let device: OwnedFd =
                 device.map_err(|e| errno(&e)).map_err(at(Step::Device, which))?.into();
             let options = self.options(&device);
-            let (source, kind) = (Some(source.as_str()), Some("fuse.vrift"));
-            mount(source, point, kind, harmless, Some(options.as_str()))
+            let (source, kind) = (Some(point.source.as_str()), Some("fuse.vrift"));
+            let flags = if point.read_only { fixed } else { harmless };
+            mount(source, &point.at, kind, flags, Some(options.as_str()))
                 .map_err(at(Step::Mount, which))?;
-            hand_over(*number, device).map_err(at(Step::HandOver, which))?;
+            hand_over(point.number, device).map_err(at(Step::HandOver, which))?;
         }
         Ok(())
     }
@@ -130,8 +153,8 @@ impl Mounting {
     /// Looks at each tree for the first time, which waits until it is served: until then the kernel
     /// knows nothing of its root.
     pub fn look(&self) -> Result<(), Failed> {
-        for ((_, point, _), which) in self.points.iter().zip(0u16..) {
-            let found = std::fs::metadata(point).map_err(|e| errno(&e));
+        for (point, which) in self.points.iter().zip(0u16..) {
+            let found = std::fs::metadata(&point.at).map_err(|e| errno(&e));
             found.map_err(|e| Failed { step: Step::Look, which, errno: e as i32 })?;
         }
         Ok(())
@@ -164,8 +187,9 @@ impl Mounting {
 
     /// The same without what lies in another mount, and can only be mounted where that is served.
     fn outermost(&self) -> Mounting {
-        let inner = |at: &Path| self.points.iter().any(|(_, o, _)| o != at && at.starts_with(o));
-        let points = self.points.iter().filter(|(_, at, _)| !inner(at)).cloned().collect();
+        let inner =
+            |at: &Path| self.points.iter().any(|outer| outer.at != at && at.starts_with(&outer.at));
+        let points = self.points.iter().filter(|point| !inner(&point.at)).cloned().collect();
         Mounting { hidden: self.hidden.clone(), points, ..*self }
     }
 
@@ -206,7 +230,7 @@ impl Mounting {
     pub fn told(&self, failed: Failed) -> String {
         let e = Errno::from_raw(failed.errno);
         let which = usize::from(failed.which);
-        let point = || self.points.get(which).map(|(_, at, _)| at.display().to_string());
+        let point = || self.points.get(which).map(|point| point.at.display().to_string());
         let hidden = || self.hidden.get(which).map(|dir| dir.display().to_string());
         match failed.step {
             Step::Namespace if self.unprivileged => format!(

@@ -249,7 +249,9 @@ fn in_memory(
         }
         Change::Attribute(attribute) => {
             may_set(call, attr, who, &attribute.name)?;
-            overlay.change_meta(node.node, |meta| set_attribute(meta, attribute))
+            let Attribute { name, value, flags } = attribute;
+            let set = |meta: &mut Meta| set_attribute(meta, name, value.as_deref(), *flags);
+            overlay.change_meta(node.node, set)
         }
         Change::Length(_) if link => Err(Errno::EINVAL),
         Change::Length(_) => Err(Errno::EISDIR),
@@ -301,15 +303,25 @@ fn may_set(call: &Call<'_>, attr: &Attr, who: &Identity, name: &[u8]) -> Result<
     }
 }
 
-fn set_attribute(meta: &mut Meta, attribute: &Attribute) -> Result<(), Errno> {
-    let there = meta.xattr(&attribute.name).is_some();
-    if there && attribute.flags & XATTR_CREATE != 0 {
+/// Sets an attribute of what is kept in memory, as setxattr(2) with these flags, or removes it where there
+/// is no value.
+///
+/// # Errors
+/// EEXIST and ENODATA, as setxattr(2) and removexattr(2) say.
+pub fn set_attribute(
+    meta: &mut Meta,
+    name: &[u8],
+    value: Option<&[u8]>,
+    flags: i32,
+) -> Result<(), Errno> {
+    let there = meta.xattr(name).is_some();
+    if there && flags & XATTR_CREATE != 0 {
         return Err(Errno::EEXIST);
     }
-    let must_be_there = attribute.flags & XATTR_REPLACE != 0 || attribute.value.is_none();
+    let must_be_there = flags & XATTR_REPLACE != 0 || value.is_none();
     if !there && must_be_there {
         return Err(Errno::ENODATA);
     }
-    meta.set_xattr(&attribute.name, attribute.value.as_deref());
+    meta.set_xattr(name, value);
     Ok(())
 }
