@@ -1,7 +1,8 @@
 //! Work done in a source tree itself: natively in a copy at a path, then over an overlay of the same
 //! tree at that path, and what each left compared whole.
 //!
-//! `VRIFT_IN_PLACE=plain` makes the second side a plain copy too: what differs then is the tool's.
+//! `VRIFT_IN_PLACE=plain` makes the second side a plain copy too: what differs then is the tool's;
+//! `VRIFT_IN_PLACE=mount` has all of it by `--view mount`.
 
 use crate::builds::Site;
 use crate::job::{Job, Outcome};
@@ -17,6 +18,7 @@ pub struct Ground {
     /// The store, and the directories beside.
     pub world: World,
     site: Site,
+    mounted: bool,
 }
 
 impl Ground {
@@ -33,7 +35,14 @@ impl Ground {
         ingest.timeout(300).run().ok();
         world.remember();
         let site = Site::new(&world, name);
-        Self { world, site }
+        let mounted = second_side("mount");
+        Self { world, site, mounted }
+    }
+
+    /// The overlay is seen as a file system.
+    #[must_use]
+    pub fn mounted(self) -> Self {
+        Self { mounted: true, ..self }
     }
 
     /// Where the tree is, natively and projected.
@@ -46,6 +55,8 @@ impl Ground {
     /// # Panics
     /// When it can't be written.
     pub fn make_plain(&self) {
+        // It may have been mounted on.
+        let _ = fs::remove_dir(self.at());
         fs::create_dir_all(self.at().parent().expect("a parent")).expect("the site's parent");
         self.world.vrift(["export", "tree"]).arg(self.at()).timeout(300).run().ok();
     }
@@ -73,7 +84,7 @@ impl Ground {
 
     /// The same in an overlay; `more` is what the mount says besides its mode.
     pub fn overlay(&self, more: &str, script: &str) -> Job {
-        if both_plain() {
+        if second_side("plain") {
             if !self.at().exists() {
                 self.make_plain();
             }
@@ -81,6 +92,10 @@ impl Ground {
         }
         let reference = format!("tree,mode=overlay{more}");
         let argv: [OsString; 3] = ["sh".into(), "-ec".into(), within(self.at(), script)];
+        if self.mounted {
+            fs::create_dir_all(self.at()).expect("the mount point");
+            return settled(self.world.trace_mounted(&[(self.at(), &reference)], argv));
+        }
         settled(self.world.trace(&[(self.at(), &reference)], argv))
     }
 
@@ -90,7 +105,7 @@ impl Ground {
     /// When it can't be exported.
     pub fn exported(&self, reference: &str) -> PathBuf {
         let out = self.world.path(format!("exported-{reference}"));
-        if both_plain() {
+        if second_side("plain") {
             Job::new(["mv"]).arg(self.at()).arg(&out).timeout(300).run().ok();
             return out;
         }
@@ -122,7 +137,7 @@ impl Ground {
     /// When a byte is left.
     #[track_caller]
     pub fn leaves_nothing(&self, script: &str) {
-        if both_plain() {
+        if second_side("plain") {
             return;
         }
         self.empty_tmp();
@@ -138,6 +153,9 @@ impl Ground {
         let after = store();
         assert_eq!(before, after, "the store after a job that was thrown away");
         assert_eq!(fs::read_dir(self.world.path("tmp")).expect("tmp").count(), 0);
+        if self.mounted {
+            fs::remove_dir(self.at()).expect("an empty mount point");
+        }
         assert!(!self.at().exists(), "{} is left", self.at().display());
         assert_eq!(self.world.damage(), Vec::<String>::new());
     }
@@ -150,8 +168,8 @@ impl Ground {
     }
 }
 
-fn both_plain() -> bool {
-    std::env::var_os("VRIFT_IN_PLACE").is_some_and(|v| v == "plain")
+fn second_side(what: &str) -> bool {
+    std::env::var_os("VRIFT_IN_PLACE").is_some_and(|v| v == what)
 }
 
 fn within(at: &Path, script: &str) -> OsString {

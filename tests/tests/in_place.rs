@@ -10,7 +10,7 @@ mod tests {
     use vrift_tests::guests::fixtures;
     use vrift_tests::in_place::Ground;
     use vrift_tests::oracle::whole::{Without, assert_same};
-    use vrift_tests::{Outcome, need, skip};
+    use vrift_tests::{Outcome, need, skip, view};
 
     /// One project.
     struct Project {
@@ -45,7 +45,10 @@ mod tests {
 
     fn in_place(name: &str, project: &Project) {
         let source = need!(name, source(project.package));
-        let ground = Ground::new(project.script, &source, project.excluded);
+        built_in(&Ground::new(project.script, &source, project.excluded), project);
+    }
+
+    fn built_in(ground: &Ground, project: &Project) {
         let script = fixtures().join("in-place").join(project.script);
         let script = script.canonicalize().expect("the script").display().to_string();
         // The clock of files is coarse: what is touched must be younger than what was built.
@@ -119,20 +122,27 @@ mod tests {
         );
     }
 
+    const LUA: Project = Project {
+        package: "lua5.4",
+        script: "lua",
+        excluded: &["debian"],
+        header: "src/lopcodes.h",
+        rebuilt: 8,
+        least: 60,
+        content_of: &[],
+    };
+
     #[test]
     fn lua() {
-        in_place(
-            "in_place::lua",
-            &Project {
-                package: "lua5.4",
-                script: "lua",
-                excluded: &["debian"],
-                header: "src/lopcodes.h",
-                rebuilt: 8,
-                least: 60,
-                content_of: &[],
-            },
-        );
+        in_place("in_place::lua", &LUA);
+    }
+
+    #[test]
+    fn lua_in_a_mounted_overlay() {
+        let name = "in_place::lua_in_a_mounted_overlay";
+        need!(name, view::possible());
+        let source = need!(name, source(LUA.package));
+        built_in(&Ground::new(LUA.script, &source, LUA.excluded).mounted(), &LUA);
     }
 
     #[test]

@@ -6,8 +6,7 @@
 
 #[cfg(test)]
 mod tests {
-    use vrift_tests::need;
-    use vrift_tests::oracle::differences::{COPY_ON_WRITE, OVERLAY, READ_ONLY};
+    use vrift_tests::oracle::differences::{COPY_ON_WRITE, MOUNTED_OVERLAY, OVERLAY, READ_ONLY};
     use vrift_tests::oracle::generate::Random;
     use vrift_tests::oracle::mutate::{Changes, sequence};
     use vrift_tests::oracle::place::{Place, Who};
@@ -15,11 +14,15 @@ mod tests {
     use vrift_tests::oracle::tally::{Tally, seed, wanted};
     use vrift_tests::oracle::writable::{Mode, Writable};
     use vrift_tests::oracle::{self, rows};
+    use vrift_tests::{need, view};
 
     /// Sequences of one job, which all change the same tree.
     const BATCH: usize = 15;
     /// Operations of a sequence.
     const LENGTH: usize = 40;
+
+    /// What calls with `O_TMPFILE` are told by.
+    const TEMPORARY: &str = " 0202";
 
     fn ask(name: &str, mode: Mode, changes: Changes, usual: usize) {
         let programs = [need!(name, oracle::guest(false)), need!(name, oracle::guest(true))];
@@ -28,7 +31,11 @@ mod tests {
         println!("oracle: {what}");
         let place = Writable::new(mode);
         let mut random = Random::new(seed);
-        let mut tally = Tally::new(if mode == Mode::CopyOnWrite { COPY_ON_WRITE } else { OVERLAY });
+        let mut tally = Tally::new(match mode {
+            Mode::CopyOnWrite => COPY_ON_WRITE,
+            Mode::Mounted => MOUNTED_OVERLAY,
+            Mode::Plain | Mode::Overlay => OVERLAY,
+        });
         let root = rustix::process::getuid().is_root();
         for run in 0.. {
             if tally.compared() >= wanted || tally.has_seen_enough() {
@@ -38,6 +45,10 @@ mod tests {
             let mut batch: Vec<Sequence> = (0..BATCH)
                 .map(|_| sequence(&mut random, LENGTH, root && who == Who::Me, changes))
                 .collect();
+            if mode == Mode::Mounted {
+                // There is none (docs/SEMANTICS.md), and what follows would be about other files.
+                batch.iter_mut().for_each(|calls| calls.retain(|call| !call.contains(TEMPORARY)));
+            }
             batch.push(vec!["end".into()]);
             let guest = (programs[run % 2].as_path(), who);
             need!(name, tally.batch(&|all| place.ask(guest, all), &batch));
@@ -56,6 +67,13 @@ mod tests {
         // Root's run has the tasks of several users, too.
         let usual = if rustix::process::getuid().is_root() { 200_000 } else { 30_000 };
         ask("random_changes", Mode::Overlay, Changes::All, usual);
+    }
+
+    #[test]
+    fn random_changes_of_a_mounted_tree() {
+        let name = "random_changes_of_a_mounted_tree";
+        need!(name, view::possible());
+        ask(name, Mode::Mounted, Changes::All, 30_000);
     }
 
     #[test]

@@ -358,7 +358,10 @@ for d in ['.', 'd', 'void', 'void/made', 'void/made/up']:
         for (arguments, words) in [
             (vec!["-m".to_owned(), mount(&absent, "t")], "needs a directory that is there"),
             (vec!["-m".into(), mount(&file, "t")], "file"),
-            (vec!["-m".into(), mount(&p, "t,mode=overlay")], "only what is read-only"),
+            (
+                vec!["-m".into(), mount(&p, "t,mode=copy-on-write")],
+                "only what is read-only or an overlay",
+            ),
             (
                 vec!["-m".into(), plain, "-p".into(), "rules.toml".into()],
                 "is enforced by the kernel",

@@ -344,6 +344,30 @@ pub const OVERLAY: &[Difference] = &[
     },
 ];
 
+/// Of an overlay that is mounted as a FUSE file system, beside a plain directory.
+pub const MOUNTED_OVERLAY: &[Difference] = &[
+    Difference {
+        reason: "lseek: the positions in a directory end where its size says, on ext4 at the last hash",
+        applies: |c| {
+            let asks = c.words.last().is_some_and(|whence| ["2", "3", "4"].contains(whence));
+            let number = |answer: &str| answer.parse::<u64>().ok();
+            let beyond = number(c.kernel).is_some_and(|at| at > 1 << 62) || c.kernel == "-EINVAL";
+            c.name == "lseek" && asks && (beyond || c.projected == "-ENXIO")
+        },
+        goes_on: false,
+    },
+    HOLES,
+    Difference {
+        reason: "copy_file_range: between two file systems it is EXDEV, where both sides of a bind \
+                 mount are one; callers fall back to read and write",
+        applies: |c| {
+            let copied = c.kernel.bytes().all(|b| b.is_ascii_digit());
+            c.name == "copy_file_range" && copied && c.projected == "-EXDEV"
+        },
+        goes_on: false,
+    },
+];
+
 /// Of a copy-on-write mount, beside a plain directory.
 pub const COPY_ON_WRITE: &[Difference] = &[
     FCHDIR,

@@ -44,6 +44,8 @@ pub enum Mode {
     Overlay,
     /// `mode=copy-on-write`.
     CopyOnWrite,
+    /// `mode=overlay` with `--view mount`.
+    Mounted,
 }
 
 /// The place, and the store with its tree.
@@ -117,10 +119,7 @@ impl Writable {
             let kernel = scope.spawn(|| self.plain("native", &argv).stdin(&text).run());
             let projected = match self.mode {
                 Mode::Plain => self.plain("at", &argv),
-                Mode::Overlay => self.projected("overlay", &argv, wants_end.then_some(&after)),
-                Mode::CopyOnWrite => {
-                    self.projected("copy-on-write", &argv, wants_end.then_some(&after))
-                }
+                _ => self.projected(&argv, wants_end.then_some(&after)),
             };
             let projected = projected.stdin(&text).run();
             (kernel.join().expect("the plain side"), projected)
@@ -140,7 +139,7 @@ impl Writable {
         let plain = self.copy_of_base("native").join("mnt");
         let left = match self.mode {
             Mode::Plain => self.copy_of_base("at").join("mnt"),
-            Mode::Overlay | Mode::CopyOnWrite => {
+            _ => {
                 let out = self.world.path("after");
                 remove(&out);
                 self.world.vrift(["export", after]).arg(&out).run().ok();
@@ -164,14 +163,19 @@ impl Writable {
         contained(&self.world, &self.base, argv)
     }
 
-    fn projected(&self, mode: &str, command: &[OsString], commit: Option<&String>) -> Job {
+    fn projected(&self, command: &[OsString], commit: Option<&String>) -> Job {
+        let (mode, view) = match self.mode {
+            Mode::CopyOnWrite => ("copy-on-write", "notify"),
+            Mode::Mounted => ("overlay", "mount"),
+            Mode::Overlay | Mode::Plain => ("overlay", "notify"),
+        };
         let mut mount = OsString::from(self.base.join("mnt"));
         mount.push(format!("=tree,mode={mode}"));
         if let Some(after) = commit {
             mount.push(format!(",commit={after}"));
         }
         let mut argv: Vec<OsString> = vec![binaries::vrift_trace().into(), "--quiet".into()];
-        argv.extend(["-m".into(), mount, "--".into()]);
+        argv.extend(["--view".into(), view.into(), "-m".into(), mount, "--".into()]);
         argv.extend_from_slice(command);
         contained(&self.world, &self.base, argv)
     }
