@@ -308,6 +308,21 @@ impl Projection {
         }
     }
 
+    /// The content's hash of a file that is as the manifest has it; `None` for anything else.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of this projection.
+    pub fn unchanged(&self, node: NodeRef) -> Result<Option<Hash>, ProjectionError> {
+        if node.is_synthetic() {
+            return self.synthetic(node).map(|_| None);
+        }
+        let mount = self.mount_of(node)?;
+        match &mount.overlay {
+            Some(overlay) => overlay.unchanged(node.node).map_err(|e| damaged(mount, e)),
+            None => Ok(self.node_of(mount, node)?.blob),
+        }
+    }
+
     /// One extended attribute's value, as the manifest has it.
     ///
     /// # Errors

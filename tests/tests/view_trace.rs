@@ -15,11 +15,16 @@ mod tests {
         (world, p)
     }
 
-    /// What a job does is written to a trace.
-    fn trace(world: &World, view: &str, options: &[&str], argv: &[&str]) -> Vec<Value> {
+    /// What a job does over the tree `t`, with these words for its mount, is written to a trace.
+    fn trace(
+        world: &World,
+        (view, tree): (&str, &str),
+        options: &[&str],
+        argv: &[&str],
+    ) -> Vec<Value> {
         let file = world.path(format!("{view}.trace"));
         let mut mount = world.path("p").into_os_string();
-        mount.push("=t");
+        mount.push(format!("={tree}"));
         let mount = mount.to_str().expect("UTF-8");
         let options = [&["-q", "--view", view, "-m", mount], options].concat();
         traces::traced(world, &file, &options, argv).run().ok();
@@ -47,10 +52,19 @@ mod tests {
     }
 
     fn same(world: &World, p: &Path, options: &[&str], argv: &[&str]) -> BTreeSet<String> {
+        same_over(world, (p, "t"), options, argv)
+    }
+
+    fn same_over(
+        world: &World,
+        (p, tree): (&Path, &str),
+        options: &[&str],
+        argv: &[&str],
+    ) -> BTreeSet<String> {
         let within =
             |path: &str| path.starts_with(p.to_str().expect("UTF-8")) || path.ends_with("/real");
-        let [notified, mounted] =
-            ["notify", "mount"].map(|view| told(&trace(world, view, options, argv), within));
+        let [notified, mounted] = ["notify", "mount"]
+            .map(|view| told(&trace(world, (view, tree), options, argv), within));
         let show = |lines: &BTreeSet<String>, other: &BTreeSet<String>| {
             lines.difference(other).cloned().collect::<Vec<_>>().join("\n  ")
         };
@@ -84,6 +98,26 @@ mod tests {
         has(&["access=\"exec\"", "/p/exe\"", "argv=[\"./exe\",\"one\",\"two\"]"]);
         has(&["access=\"create\"", "/p/new\"", "err=\"EROFS\"", "the mount is read-only"]);
         has(&["access=\"read\"", "/real\""]);
+    }
+
+    #[test]
+    fn they_say_the_same_of_an_overlay() {
+        let name = "view_trace::they_say_the_same_of_an_overlay";
+        need!(name, view::possible());
+        let (world, p) = world();
+        let script = "cd $0 && cat f >/dev/null; echo more >>f; cat f >/dev/null; echo new >new
+            mkdir made d; echo x >made/x; cat made/x none >/dev/null; mv made/x made/y; mv f d/f
+            rm -f made/y none; rmdir made d/none; ln -s f link; ln new hard; chmod 600 new; touch new
+            cp exe run; ./run one >/dev/null; test -w new; rm -r d; readlink link; mkdir new; rm new/x
+            true";
+        let argv = ["sh", "-c", script, p.to_str().expect("UTF-8")];
+        let lines = same_over(&world, (&p, "t,mode=overlay"), &[], &argv);
+        let has = |parts: &[&str]| {
+            let all = |line: &&String| parts.iter().all(|part| line.contains(part));
+            assert!(lines.iter().any(|line| all(&line)), "{parts:?}: {lines:#?}");
+        };
+        has(&["access=\"create\"", "/p/new\""]);
+        has(&["access=\"exec\"", "/p/run\""]);
     }
 
     #[test]

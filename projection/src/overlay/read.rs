@@ -95,6 +95,15 @@ impl Overlay {
         Ok(found.blob.map(|blob| Content::Blob(blob, found.size)))
     }
 
+    /// The content's hash of a file that is as the manifest has it.
+    pub(crate) fn unchanged(&self, node: u32) -> Found<Option<Hash>> {
+        let state = self.read();
+        match state.get(node).map(|known| &known.body) {
+            None | Some(Body::Base | Body::Clean) => Ok(state.base.node(node)?.blob),
+            Some(_) => Ok(None),
+        }
+    }
+
     /// What stat says of a node. `Ok(Err)`: its file is gone from the upper directory, or can't be
     /// asked.
     pub(crate) fn attr(&self, mount: &Mount, node: u32) -> Found<rustix::io::Result<Attr>> {

@@ -18,7 +18,7 @@ use crate::view::Seen;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use vrift_policy::{Errno, Mode, Origin};
-use vrift_projection::{Content, NodeRef, walk};
+use vrift_projection::{NodeRef, walk};
 
 /// What a call wants with one of its paths.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -277,11 +277,7 @@ fn place(
         Ok(Found::Node(node)) => {
             let kind = job.projection.kind(*node).ok().map(look::of_tree);
             let content = wants_content && kind == Some(Kind::File);
-            let content = content.then(|| job.projection.content(*node).ok().flatten()).flatten();
-            let blob = match content {
-                Some(Content::Blob(hash, _)) => Some(hash),
-                _ => None,
-            };
+            let blob = content.then(|| job.projection.unchanged(*node).ok().flatten()).flatten();
             let text = job.path(*node);
             Some(Place { text, mount: mount(job, *node), kind, blob, real: false })
         }
