@@ -127,6 +127,9 @@ threads = [threading.Thread(target=change, args=(i,)) for i in range(4)]
 for t in threads: t.start()
 for i in range(200): os.stat(f'large{i % 4}'); open(f'small{i}', 'w').write('small')
 for t in threads: t.join()
+made = os.open('copied', os.O_RDWR | os.O_CREAT)
+assert os.copy_file_range(os.open('large0', os.O_RDONLY), made, 9000, 4999000, 3) == 9000
+assert os.pread(made, 7, 1003) == b'written' and os.fstat(made).st_size == 9003
 for i in range(4): print(os.stat(f'large{i}').st_size)";
         let got = python(&world, &p, ",commit=after", script).run().ok();
         assert_eq!(got.out(), "8388608\n8388608\n6000000\n9437184\n", "{got}");

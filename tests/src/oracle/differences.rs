@@ -357,15 +357,6 @@ pub const MOUNTED_OVERLAY: &[Difference] = &[
         goes_on: false,
     },
     HOLES,
-    Difference {
-        reason: "copy_file_range: between two file systems it is EXDEV, where both sides of a bind \
-                 mount are one; callers fall back to read and write",
-        applies: |c| {
-            let copied = c.kernel.bytes().all(|b| b.is_ascii_digit());
-            c.name == "copy_file_range" && copied && c.projected == "-EXDEV"
-        },
-        goes_on: false,
-    },
 ];
 
 /// Of a copy-on-write mount, beside a plain directory.
