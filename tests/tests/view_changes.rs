@@ -120,7 +120,7 @@ def change(i):
     fd = os.open(f'large{i}', os.O_RDWR)
     if i == 0: os.pwrite(fd, b'written', 5000000)
     if i == 1: mmap.mmap(fd, 0)[5000000:5000007] = b'written'
-    if i == 2: os.ftruncate(fd, 6000000)
+    if i == 2: os.truncate(f'large{i}', 6000000)
     if i == 3: os.posix_fallocate(fd, 0, 9 << 20)
     os.close(fd)
 threads = [threading.Thread(target=change, args=(i,)) for i in range(4)]

@@ -35,12 +35,21 @@ pub struct Attributes {
     pub atime: Option<TimeOrNow>,
     /// Last change of the content.
     pub mtime: Option<TimeOrNow>,
+    /// The kernel tells, too, when it was changed last. That can't be set, and is about now.
+    pub ctime: bool,
 }
 
 impl Attributes {
     /// What has to be copied for it.
     pub fn copies(&self) -> For {
         if self.size == Some(0) { For::Truncating } else { For::Writing }
+    }
+
+    /// Whether the kernel only tells of times that it kept: that it has made, moved or removed a name, too.
+    fn is_kept_time(&self, mtime: Time) -> bool {
+        let same = matches!(self.mtime, Some(TimeOrNow::SpecificTime(at)) if time(at) == mtime);
+        let alone = self.mode.or(self.uid).or(self.gid).is_none() && self.size.is_none();
+        same && self.ctime && alone && self.atime.is_none()
     }
 
     fn is_nothing(&self) -> bool {
@@ -110,6 +119,9 @@ impl Changes {
         if new.is_nothing() && set_ids(attr.mode) != 0 && !own(attr.owner) && !has(task, CAP_FOWNER)
         {
             return Err(Errno::EPERM);
+        }
+        if new.is_kept_time((attr.mtime_sec, attr.mtime_nsec)) {
+            return Ok(attr);
         }
         match attr.kind {
             Kind::Directory | Kind::Symlink => self.set_in_memory(node, new)?,

@@ -10,12 +10,13 @@ use super::held::Held;
 use super::told::{Answer, errno};
 use crate::job::Job;
 use fuser::Errno;
-use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, SeekFrom, Uid};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, Uid};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use vrift_events::printable;
 use vrift_projection::overlay::{Flags, For, Meta, Name, Overlay, file_name};
 use vrift_projection::{Attr, Content, Kind, NodeRef};
 
@@ -372,6 +373,14 @@ impl Changes {
         if strips { self.strip(node) } else { Ok(()) }
     }
 
+    /// Tells in the summary that something was not written: whoever wrote it learns of it when the file is
+    /// closed or synchronised, and need not look.
+    pub fn not_written(&self, node: u32, e: Errno) {
+        let path = printable(&self.job.path(self.node(node)));
+        let e = std::io::Error::from_raw_os_error(e.code());
+        self.job.counters.fail(format!("{path}: what was written can't be kept: {e}"));
+    }
+
     /// Gives a file another length, for `task`.
     pub(super) fn set_length(&self, node: u32, length: u64, task: u32) -> Answer<()> {
         let what = if length == 0 { For::Truncating } else { For::Writing };
@@ -402,23 +411,6 @@ impl Changes {
         let file = self.file(node, For::Writing, task)?;
         let flags = FallocateFlags::from_bits_retain(mode.cast_unsigned());
         rustix::fs::fallocate(&*file, flags, part.0, part.1).map_err(os)
-    }
-
-    /// lseek(2) by holes and data: where a file's next ones are.
-    pub fn seek(&self, node: u32, from: u64, hole: bool) -> Answer<u64> {
-        let content = self.job.check(self.job.projection.content(self.node(node)));
-        match content.map_err(errno)? {
-            // A file of the store has no holes to speak of.
-            Some(Content::Blob(_, size)) if from >= size => Err(Errno::ENXIO),
-            Some(Content::Blob(_, size)) => Ok(if hole { size } else { from }),
-            _ => {
-                let held = self.held.nameless(node).or_else(|| self.held.writable(node));
-                let file =
-                    held.map_or_else(|| self.open(node, OFlags::RDONLY).map(Arc::new), Ok)?;
-                let from = if hole { SeekFrom::Hole(from) } else { SeekFrom::Data(from) };
-                rustix::fs::seek(&*file, from).map_err(os)
-            }
-        }
     }
 
     /// fsync(2) and fdatasync(2).

@@ -29,6 +29,10 @@ use vrift_projection::overlay::For;
 /// How many requests of one tree are answered at the same time, at most.
 const THREADS: usize = 4;
 
+/// What is written is the kernel's until the file is closed, or longer than half a minute: a write costs
+/// what it costs on a disk. Size and times are the kernel's meanwhile.
+const WRITTEN_LATER: InitFlags = InitFlags::FUSE_WRITEBACK_CACHE;
+
 /// Requests for a file's flags (`include/uapi/linux/fs.h`), which the kernel makes of what it is asked.
 const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
 const FS_IOC32_GETFLAGS: u32 = 0x8004_6601;
@@ -88,6 +92,9 @@ impl Filesystem for Tree {
                 tracing::debug!("the mounted file system does without {wanted:?}");
             }
         }
+        if self.changes.is_some() && config.add_capabilities(WRITTEN_LATER).is_err() {
+            tracing::debug!("what is written is sent at once");
+        }
         Ok(())
     }
 
@@ -124,7 +131,7 @@ impl Filesystem for Tree {
         size: Option<u64>,
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
+        ctime: Option<SystemTime>,
         _fh: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
@@ -132,7 +139,7 @@ impl Filesystem for Tree {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let new = Attributes { mode, uid, gid, size, atime, mtime };
+        let new = Attributes { mode, uid, gid, size, atime, mtime, ctime: ctime.is_some() };
         let (who, job) = ((req.pid(), req.uid()), Arc::clone(&self.job));
         self.change(ino, new.copies(), reply, move |changes, node, reply| {
             match changes.set(node, &new, who) {
@@ -306,7 +313,10 @@ impl Filesystem for Tree {
         self.change(ino, For::Writing, reply, move |changes, node, reply| {
             match changes.write((node, offset), &data, task, strips) {
                 Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
-                Err(e) => reply.error(e),
+                Err(e) => {
+                    changes.not_written(node, e);
+                    reply.error(e);
+                }
             }
         });
     }
@@ -366,29 +376,17 @@ impl Filesystem for Tree {
         });
     }
 
+    /// The whole file is data to the kernel: it alone knows what was written and not sent yet.
     fn lseek(
         &self,
         _req: &Request,
-        ino: INodeNo,
+        _ino: INodeNo,
         _fh: FileHandle,
-        offset: i64,
-        whence: i32,
+        _offset: i64,
+        _whence: i32,
         reply: ReplyLseek,
     ) {
-        let Ok((changes, node)) = self.changing(ino) else {
-            // The kernel takes the whole file for data.
-            return reply.error(Errno::ENOSYS);
-        };
-        let from = u64::try_from(offset).map_err(|_| Errno::ENXIO);
-        let found = match whence {
-            libc::SEEK_DATA => from.and_then(|from| changes.seek(node.node, from, false)),
-            libc::SEEK_HOLE => from.and_then(|from| changes.seek(node.node, from, true)),
-            _ => Err(Errno::EINVAL),
-        };
-        match found.and_then(|at| i64::try_from(at).map_err(|_| Errno::EOVERFLOW)) {
-            Ok(at) => reply.offset(at),
-            Err(e) => reply.error(e),
-        }
+        reply.error(Errno::ENOSYS);
     }
 
     fn readdir(
