@@ -51,6 +51,9 @@ pub struct InPlace {
     pub floor: Cost,
     /// Under vrift-trace, in an overlay.
     pub overlay: Cost,
+    /// The same, mounted for the job.
+    #[serde(default)]
+    pub mounted: Cost,
 }
 
 /// Redis was the only project once, and its figures had no command.
@@ -134,12 +137,17 @@ pub fn measure(
     let native = project.job(&place);
     let floor = native.clone().under(tools.floor());
     let mut overlay = overlay(tools, project, &pristine, &place, problems);
+    // Where a directory is, as deep as the real one.
+    let point = work.join("mounted");
+    fs::create_dir_all(&point).map_err(Failure::io(format!("cannot make {}", point.display())))?;
+    let mut mounted = overlay.is_some().then(|| over(tools, project, &point, "mount")).flatten();
     let mut costs = InPlace {
         project: name,
         command: project.command().into(),
         native: Cost::default(),
         floor: Cost::default(),
         overlay: Cost::default(),
+        mounted: Cost::default(),
     };
     let run = |job: &Job, cost: Option<&mut Cost>| -> Result<(), Failure> {
         copy(&pristine, &place)?;
@@ -155,11 +163,14 @@ pub fn measure(
         eprintln!("in place: {}, round {round} of {rounds}", project.name());
         run(&native, Some(&mut costs.native))?;
         run(&floor, Some(&mut costs.floor))?;
-        if let Some(job) = &overlay
-            && let Err(error) = run(job, Some(&mut costs.overlay))
+        for (job, cost) in [(&mut overlay, &mut costs.overlay), (&mut mounted, &mut costs.mounted)]
         {
-            problems.push(error.to_string());
-            overlay = None;
+            if let Some(this) = job
+                && let Err(error) = run(this, Some(cost))
+            {
+                problems.push(error.to_string());
+                *job = None;
+            }
         }
     }
     Ok(costs)
@@ -172,16 +183,24 @@ fn overlay(
     place: &Path,
     problems: &mut Vec<String>,
 ) -> Option<Job> {
-    let trace = tools.trace()?;
-    let reference = format!("bench/{}", project.name());
-    if let Err(error) = tools.ingest(pristine, &reference) {
+    tools.trace()?;
+    if let Err(error) = tools.ingest(pristine, &reference(project)) {
         problems.push(error.to_string());
         return None;
     }
-    let at = mount_point(place);
-    let mut mount = at.clone().into_os_string();
-    mount.push(format!("={reference},mode=overlay"));
-    Some(project.job(&at).under(trace.arg("-m").arg(mount)))
+    over(tools, project, &mount_point(place), "notify")
+}
+
+/// The build in an overlay at `at`, seen in this way.
+fn over(tools: &Tools, project: Project, at: &Path, view: &str) -> Option<Job> {
+    let mut mount = at.to_owned().into_os_string();
+    mount.push(format!("={},mode=overlay", reference(project)));
+    let trace = tools.trace()?.args(["--view", view, "-m"]).arg(mount);
+    Some(project.job(at).under(trace))
+}
+
+fn reference(project: Project) -> String {
+    format!("bench/{}", project.name())
 }
 
 fn copy(from: &Path, to: &PathBuf) -> Result<(), Failure> {

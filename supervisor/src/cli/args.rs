@@ -54,8 +54,8 @@ pub struct Cli {
     /// opened (EIO), in seconds [default: the policy's, else 120]
     #[arg(long, value_name = "SECONDS")]
     pub fetch_timeout: Option<NonZeroU32>,
-    /// How the job sees its mounts: by the supervisor's answers to its calls, or as read-only file
-    /// systems that are mounted for it alone, which is nearly as fast as a disk (docs/VIEWS.md)
+    /// How the job sees its mounts: by the supervisor's answers to its calls, or as file systems
+    /// that are mounted for it alone, which is nearly as fast as a disk (docs/VIEWS.md)
     /// [default: the policy's, else notify]
     #[arg(long, value_name = "VIEW")]
     pub view: Option<ViewName>,

@@ -202,6 +202,8 @@ fn in_place(out: &mut impl Write, projects: [&Option<InPlace>; 3]) -> fmt::Resul
         line(out, "floor, real tree", &project.floor, by, "")?;
         let aim = format!("≤ {IN_PLACE_AIM} ÷ floor");
         line(out, "vrift-trace, overlay", &project.overlay, by, &aim)?;
+        let aim = format!("≤ {MOUNTED_AIM} ÷ native");
+        line(out, "the same by `--view mount`", &project.mounted, by, &aim)?;
     }
     Ok(())
 }
