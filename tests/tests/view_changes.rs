@@ -197,6 +197,46 @@ for i in range(4): print(os.stat(f'large{i}').st_size)";
     }
 
     #[test]
+    fn many_tasks_list_and_change_a_directory_at_the_same_time() {
+        let name = "view_changes::many_tasks_list_and_change_a_directory_at_the_same_time";
+        need!(name, view::possible());
+        need!(name, skip::program("python3"));
+        let (world, p) = view::world();
+        let script = "import os, time
+os.mkdir('shared'); os.mkdir('beside')
+for i in range(300): open(f'shared/stays{i}', 'w').write('stays')
+end = time.monotonic() + 3
+pids = []
+for worker in range(6):
+    pid = os.fork()
+    if pid == 0:
+        turn = 0
+        while time.monotonic() < end:
+            turn += 1
+            if worker % 2:
+                seen = []
+                for e in os.scandir('shared'):
+                    try: e.stat(follow_symlinks=False)
+                    except FileNotFoundError: continue
+                    seen.append(e.name)
+                stays = [n for n in seen if n.startswith('stays')]
+                assert len(stays) == len(set(stays)) == 300, (len(stays), len(set(stays)))
+            else:
+                where = 'shared' if turn % 2 else 'beside'
+                name = f'{where}/w{worker}-{turn}'
+                with open(name, 'w') as made: made.write(name)
+                os.rename(name, name + 'x'); os.link(name + 'x', name); os.unlink(name + 'x')
+                assert open(name).read() == name
+                os.unlink(name)
+        os._exit(0)
+    pids.append(pid)
+ended = [os.waitpid(pid, 0)[1] for pid in pids]
+print(ended, len(os.listdir('shared')))";
+        let got = python(&world, &p, "", script).timeout(60).run().ok();
+        assert_eq!(got.out(), "[0, 0, 0, 0, 0, 0] 300\n", "{got}");
+    }
+
+    #[test]
     fn a_killed_supervisor_leaves_what_is_kept_whole() {
         let name = "view_changes::a_killed_supervisor_leaves_what_is_kept_whole";
         need!(name, view::possible());

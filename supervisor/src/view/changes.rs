@@ -112,6 +112,7 @@ impl Changes {
             // It has lost its last name just now.
             Err(e) => match self.held.nameless(node.node) {
                 Some(file) => nameless(&file),
+                None if self.job.projection.is_gone(node) => Err(Errno::ESTALE),
                 None => self.job.check(Err(e)).map_err(errno),
             },
         }

@@ -109,7 +109,7 @@ impl Filesystem for Tree {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        if let (Some(changes), Ok(node)) = (&self.changes, self.node(ino)) {
+        if let Ok((changes, node)) = self.changing(ino) {
             changes.held.forget(node.node, nlookup);
         }
     }
@@ -397,9 +397,8 @@ impl Filesystem for Tree {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let told = self.list(ino, offset, |entry| {
-            let (name, attr) = (OsStr::from_bytes(entry.name), self.attr_of_entry(ino, entry)?);
-            Ok(reply.add(attr.ino, entry.next, attr.kind, name))
+        let told = self.list(ino, offset, |name, next, attr| {
+            reply.add(attr.ino, next, attr.kind, OsStr::from_bytes(name))
         });
         match told {
             Ok(()) => reply.ok(),
@@ -415,14 +414,13 @@ impl Filesystem for Tree {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let told = self.list(ino, offset, |entry| {
-            let (name, attr) = (OsStr::from_bytes(entry.name), self.attr_of_entry(ino, entry)?);
-            let full = reply.add(attr.ino, entry.next, name, &EVER, &attr, GENERATION);
+        let told = self.list(ino, offset, |name, next, attr| {
+            let full = reply.add(attr.ino, next, OsStr::from_bytes(name), &EVER, attr, GENERATION);
             // Of a directory itself and the one above it the kernel takes no note.
-            if !full && !matches!(entry.name, b"." | b"..") {
-                self.told(&attr);
+            if !full && !matches!(name, b"." | b"..") {
+                self.told(attr);
             }
-            Ok(full)
+            full
         });
         match told {
             Ok(()) => reply.ok(),

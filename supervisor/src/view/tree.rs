@@ -25,6 +25,16 @@ pub const GENERATION: Generation = Generation(0);
 /// [`NodeRef`]: sixteen and thirty-two.
 const ELSEWHERE: u64 = 1 << 48;
 
+/// Entries of a directory that are looked at together: about what the kernel has room for.
+const LISTED: usize = 32;
+
+/// One of them.
+struct Listed {
+    name: Box<[u8]>,
+    ino: u64,
+    next: u64,
+}
+
 /// One mount.
 pub struct Tree {
     /// What it is mounted for.
@@ -125,7 +135,7 @@ impl Tree {
 
     /// The kernel knows a node from now on.
     pub fn told(&self, attr: &FileAttr) {
-        if let (Some(changes), Ok(node)) = (&self.changes, self.node(attr.ino)) {
+        if let Ok((changes, node)) = self.changing(attr.ino) {
             changes.held.told(node.node);
         }
     }
@@ -161,49 +171,60 @@ impl Tree {
         if name.len() > NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        let found = self.job.projection.lookup(self.node(parent)?, name.as_bytes());
-        self.check(found)?.map(|node| self.attr(node)).transpose()
+        self.named(self.node(parent)?, name.as_bytes())
     }
 
-    /// Tells `add` the entries of a directory, from a position on, until it says that it is full:
-    /// number, position of the next, name, kind.
+    fn named(&self, dir: NodeRef, name: &[u8]) -> Answer<Option<FileAttr>> {
+        self.check(self.job.projection.lookup(dir, name))?.map(|node| self.attr(node)).transpose()
+    }
+
+    /// Tells `add` the entries of a directory with what is told of each, from a position on, until it says
+    /// that it is full: name, position of the next, attributes.
     pub fn list(
         &self,
         ino: INodeNo,
-        from: u64,
-        mut add: impl FnMut(&vrift_projection::Entry<'_>) -> Answer<bool>,
+        mut from: u64,
+        mut add: impl FnMut(&[u8], u64, &FileAttr) -> bool,
     ) -> Answer<()> {
-        let mut failed = None;
-        let each = |entry: &vrift_projection::Entry<'_>| match add(entry) {
-            Ok(full) => !full,
-            Err(e) => {
-                failed = Some(e);
-                false
+        let dir = self.node(ino)?;
+        let mut some = Vec::with_capacity(LISTED);
+        loop {
+            // A tree that changes is held still while it is listed, and can't be asked for more meanwhile.
+            let each = |entry: &vrift_projection::Entry<'_>| {
+                some.push(Listed { name: entry.name.into(), ino: entry.ino, next: entry.next });
+                some.len() < LISTED
+            };
+            self.check(self.job.projection.list(dir, from, each))?;
+            for entry in &some {
+                match self.attr_of_entry(dir, entry) {
+                    Ok(attr) if add(&entry.name, entry.next, &attr) => return Ok(()),
+                    Ok(_) => {}
+                    // Removed meanwhile.
+                    Err(e) if e.code() == libc::ESTALE => {}
+                    Err(e) => return Err(e),
+                }
             }
-        };
-        self.check(self.job.projection.list(self.node(ino)?, from, each))?;
-        failed.map_or(Ok(()), Err)
+            match some.last() {
+                Some(last) if some.len() == LISTED => from = last.next,
+                _ => return Ok(()),
+            }
+            some.clear();
+        }
     }
 
-    /// What is told of an entry of directory `ino`.
-    pub fn attr_of_entry(
-        &self,
-        ino: INodeNo,
-        entry: &vrift_projection::Entry<'_>,
-    ) -> Answer<FileAttr> {
+    fn attr_of_entry(&self, dir: NodeRef, entry: &Listed) -> Answer<FileAttr> {
         let projection = &self.job.projection;
         if !projection.mount(self.mount).is_some_and(Mount::holds_inner) {
             return self.attr(self.node(INodeNo(entry.ino))?);
         }
         // Where mounts lie further in, a number alone doesn't tell what it is of.
-        let dir = self.node(ino)?;
-        match entry.name {
+        match &*entry.name {
             b"." => self.attr(dir),
             b".." => match self.check(projection.parent(dir))? {
                 Above::Node(above) if !projection.is_mount_point(dir) => self.attr(above),
                 _ => self.attr(dir),
             },
-            name => self.child(ino, OsStr::from_bytes(name))?.ok_or(Errno::ESTALE),
+            name => self.named(dir, name)?.ok_or(Errno::ESTALE),
         }
     }
 
