@@ -113,8 +113,18 @@ fn buffer_for(limit: u64) -> Vec<u8> {
 
 /// Reads until the buffer is full or the file ends.
 pub(crate) fn read_full(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let all = buffer.len();
+    read_at_least(from, buffer, all)
+}
+
+/// Reads until so much of the buffer is filled, or the file ends.
+pub(crate) fn read_at_least(
+    from: &mut impl Read,
+    buffer: &mut [u8],
+    least: usize,
+) -> io::Result<usize> {
     let mut filled = 0;
-    while filled < buffer.len() {
+    while filled < least {
         match from.read(&mut buffer[filled..]) {
             Ok(0) => break,
             Ok(n) => filled += n,

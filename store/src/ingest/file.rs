@@ -9,6 +9,7 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::put::{self, Failed, Stored, Target};
+use crate::manifest::LinkKey;
 use crate::platform;
 
 /// How often a changing file is read before it is given up.
@@ -29,8 +30,22 @@ pub(super) fn open_entry(dir: impl AsFd, name: &CStr, extra: OFlags) -> Result<O
     }
 }
 
-/// Stores the file `name` of `dir`.
-pub(super) fn store(to: &Target<'_>, dir: &OwnedFd, name: &CStr) -> Result<Stored, Failed> {
+/// What became of a name.
+pub(super) enum Read {
+    /// Its file is in the store. `claimed`: others count on it.
+    Stored { stored: Stored, claimed: bool },
+    /// It is another name of a file that somebody else reads.
+    Linked(LinkKey),
+}
+
+/// Stores the file `name` of `dir`. One that has several names is read by whom `claim` says it is his.
+pub(super) fn store(
+    to: &Target<'_>,
+    dir: &OwnedFd,
+    name: &CStr,
+    claim: impl Fn(LinkKey) -> bool,
+) -> Result<Read, Failed> {
+    let mut claimed = None;
     for _ in 0..TRIES {
         let fd = match open_entry(dir, name, OFlags::empty()) {
             Ok(fd) => fd,
@@ -38,8 +53,24 @@ pub(super) fn store(to: &Target<'_>, dir: &OwnedFd, name: &CStr) -> Result<Store
             Err(Errno::LOOP | Errno::NXIO) => return Err(Failed::changing()),
             Err(errno) => return Err(Failed::io("open")(errno)),
         };
-        if let Some(stored) = put::try_store(to, &File::from(fd))? {
-            return Ok(stored);
+        let stat = fs::fstat(&fd).map_err(Failed::io("look at"))?;
+        if stat.st_nlink > 1 && claimed.is_none() {
+            let key = LinkKey::new(platform::device_of(&stat), stat.st_ino);
+            if !claim(key) {
+                return Ok(Read::Linked(key));
+            }
+            claimed = Some(key);
+        }
+        if let Some(stored) = put::try_store(to, &File::from(fd), stat)? {
+            return match claimed {
+                // The name was given to another file since, and others count on this one.
+                Some(key) if stored.id != key => Err(Failed::changing()),
+                Some(_) => Ok(Read::Stored { stored, claimed: true }),
+                None if stored.nlink == 1 => Ok(Read::Stored { stored, claimed: false }),
+                // It got its second name after the look.
+                None if claim(stored.id) => Ok(Read::Stored { stored, claimed: true }),
+                None => Ok(Read::Linked(stored.id)),
+            };
         }
     }
     Err(Failed::changing())

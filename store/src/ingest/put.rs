@@ -119,7 +119,7 @@ impl Store {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
             return Err(PutError::Source { what: "store", source });
         }
-        match try_store(&Target { store: self, outlet }, file)? {
+        match try_store(&Target { store: self, outlet }, file, stat)? {
             Some(stored) => Ok(PutFile { entry: stored.entry, new: stored.new }),
             None => Err(PutError::Changed),
         }
@@ -172,28 +172,32 @@ pub(super) fn mtime(stat: &Stat) -> (i64, u32) {
 
 /// A change within the clock tick of the last one leaves no trace in the times; so a file that was
 /// changed just now is looked at when the tick is over.
-fn settle(stat: &Stat) {
+///
+/// Gives what is seen of the file from then on.
+fn settle(file: &File, stat: Stat) -> Stat {
     let changed = Duration::new(
         u64::try_from(stat.st_ctime).unwrap_or(0),
         u32::try_from(stat.st_ctime_nsec).unwrap_or(0),
     );
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    if let Some(age) = now.checked_sub(changed)
-        && age < TICK
-    {
-        std::thread::sleep(TICK - age);
+    match now.checked_sub(changed) {
+        Some(age) if age < TICK => {
+            std::thread::sleep(TICK - age);
+            fs::fstat(file).unwrap_or(stat)
+        }
+        _ => stat,
     }
 }
 
-/// None when the file changed meanwhile.
-pub(super) fn try_store(to: &Target<'_>, file: &File) -> Result<Option<Stored>, Failed> {
-    let mut before = fs::fstat(file).map_err(Failed::io("look at"))?;
+/// Stores a file that looked like `stat` when it was opened. None when it changed meanwhile.
+pub(super) fn try_store(
+    to: &Target<'_>,
+    file: &File,
+    stat: Stat,
+) -> Result<Option<Stored>, Failed> {
+    let before = settle(file, stat);
     if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
         return Err(Failed::changing());
-    }
-    settle(&before);
-    if let Ok(now) = fs::fstat(file) {
-        before = now;
     }
     let size = u64::try_from(before.st_size).unwrap_or(0);
     let xattrs = user_xattrs(file).map_err(Failed::io("read the attributes of"))?;
@@ -251,11 +255,13 @@ fn store_small(
     thread_local!(static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
     BUFFER.with_borrow_mut(|buffer| {
         let len = usize::try_from(size).unwrap_or(0);
-        // One byte more, to see that the file ends where it should.
+        // One byte more, to see that the file ends where it should: if it goes on without telling, as
+        // what a file system makes up does, and not where the look afterwards will tell.
         if buffer.len() <= len {
             buffer.resize(len + 1, 0);
         }
-        let filled = content::read_full(&mut FromStart::new(file), &mut buffer[..=len])
+        let mut from = FromStart::new(file);
+        let filled = content::read_at_least(&mut from, &mut buffer[..=len], len.max(1))
             .map_err(|error| Failed::File("read", Reason::Io(error)))?;
         if filled != len {
             return Ok(None);

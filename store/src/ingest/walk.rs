@@ -17,7 +17,7 @@ use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::exclude::Exclude;
-use super::file;
+use super::file::{self, Read};
 use super::put::{self, Failed, Stored, Target};
 use super::{FileError, IngestError, Progress, Reason};
 use crate::error::StoreError;
@@ -307,34 +307,21 @@ impl<'a> Walk<'a> {
     }
 
     fn file(&self, dir: &Dir, name: &CString) -> Result<What, Failed> {
-        // Another name of an inode that someone reads already: its content is read once.
-        if let Ok(stat) = fs::statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW)
-            && stat.st_nlink > 1
-            && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-        {
-            let key = LinkKey::new(platform::device_of(&stat), stat.st_ino);
-            if !lock(&self.claimed).insert(key) {
+        // The content of an inode that has other names is read once.
+        let claim = |key| lock(&self.claimed).insert(key);
+        match file::store(&self.to, &dir.fd, name, claim)? {
+            Read::Linked(key) => {
                 self.progress.add(0);
-                return Ok(What::Linked(key));
+                Ok(What::Linked(key))
             }
-            let stored = file::store(&self.to, &dir.fd, name)?;
-            self.count(&stored);
-            if stored.id != key {
-                // The name was given to another file since, and others count on this one.
-                return Err(Failed::File("read", Reason::Changing));
+            Read::Stored { stored, claimed } => {
+                self.count(&stored);
+                Ok(match claimed {
+                    true => self.linked(stored.id, stored.entry),
+                    false => What::Leaf(stored.entry),
+                })
             }
-            return Ok(self.linked(key, stored.entry));
         }
-        let stored = file::store(&self.to, &dir.fd, name)?;
-        self.count(&stored);
-        if stored.nlink == 1 {
-            return Ok(What::Leaf(stored.entry));
-        }
-        // It got its second name between the two looks.
-        if lock(&self.claimed).insert(stored.id) {
-            return Ok(self.linked(stored.id, stored.entry));
-        }
-        Ok(What::Linked(stored.id))
     }
 
     fn linked(&self, key: LinkKey, mut entry: Entry) -> What {
