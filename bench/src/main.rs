@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vrift_bench::Failure;
+use vrift_bench::guest::fixture::DIRECTORIES;
 use vrift_bench::run::report::{Figures, Markdown};
 use vrift_bench::run::{self, Options, fixture, plots};
 
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
 /// Whether every figure was taken.
 fn compare(options: &Options) -> Result<bool, Failure> {
     if let Some(directory) = &options.make_fixture {
-        let other = fixture::make_calls(&directory.join("base"))?;
+        let other = fixture::make_calls(&directory.join("base"), &DIRECTORIES)?;
         println!("calls {} {}", directory.join("base").display(), other.display());
         return Ok(true);
     }

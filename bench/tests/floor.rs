@@ -8,6 +8,7 @@ mod floor {
 
     use vrift_bench::floor::Report;
     use vrift_bench::guest::Times;
+    use vrift_bench::guest::fixture::DIRECTORIES;
     use vrift_bench::run::fixture;
 
     fn floor(args: &[&str]) -> Output {
@@ -78,7 +79,7 @@ mod floor {
     fn the_guest_measures_every_operation_natively_and_under_both_floors() {
         let work = tempfile::tempdir().unwrap();
         let base = work.path().join("base");
-        let other = fixture::make_calls(&base).unwrap();
+        let other = fixture::make_calls(&base, &DIRECTORIES).unwrap();
         let calls =
             [env!("CARGO_BIN_EXE_calls"), "--batches=1", "--batch-ms=1", text(&base), text(&other)];
         let native = Command::new(calls[0]).args(&calls[1..]).output().unwrap();

@@ -33,10 +33,9 @@ pub mod fixture {
     pub const LINK: &str = "include/sys/link.h";
     /// What [`LINK`] says.
     pub const TARGET: &str = "file.h";
-    /// A directory of [`ENTRIES`] files.
-    pub const DIRECTORY: &str = "thousand";
-    /// The number of files in [`DIRECTORY`].
-    pub const ENTRIES: usize = 1000;
+    /// Directories of so many files.
+    pub const DIRECTORIES: [(&str, usize); 3] =
+        [("ten", 10), ("thousand", 1000), ("hundred-thousand", 100_000)];
     /// A copy of `/bin/true`.
     pub const TRUE: &str = "bin/true";
 }
@@ -99,9 +98,12 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("open_missing", |b| is_missing("open_missing", &calls::open(&b.missing, 0), &b.missing)),
     ("readlink", Bench::readlink),
     ("readlink_file", Bench::readlink_file),
-    ("readdir_1000", Bench::readdir),
+    ("readdir_10", |b| b.readdir("readdir_10", 0)),
+    ("readdir_1000", |b| b.readdir("readdir_1000", 1)),
+    ("readdir_100000", |b| b.readdir("readdir_100000", 2)),
     ("chdir_twice", |b| {
-        calls::chdir(&b.directory).map_err(at("chdir", &b.directory))?;
+        let [_, directory, _] = &b.directories;
+        calls::chdir(directory).map_err(at("chdir", directory))?;
         calls::chdir(c"/").map_err(at("chdir", c"/"))
     }),
     ("spawn_true", |b| spawn("spawn_true", &b.program)),
@@ -117,7 +119,7 @@ struct Bench {
     file: CString,
     missing: CString,
     link: CString,
-    directory: CString,
+    directories: [CString; 3],
     program: CString,
     other: CString,
     other_missing: CString,
@@ -129,11 +131,12 @@ impl Bench {
         let below = |name: &str| c_path(&base.join(name));
         let file = below(fixture::FILE)?;
         let opened = calls::open(&file, 0).map_err(at("open", &file))?;
+        let [ten, thousand, most] = fixture::DIRECTORIES.map(|(name, _)| name);
         Ok(Self {
             file,
             missing: below(fixture::MISSING)?,
             link: below(fixture::LINK)?,
-            directory: below(fixture::DIRECTORY)?,
+            directories: [below(ten)?, below(thousand)?, below(most)?],
             program: below(fixture::TRUE)?,
             other: c_path(other)?,
             other_missing: c_path(&other.with_extension("missing"))?,
@@ -158,13 +161,14 @@ impl Bench {
         expect("readlink_file", refused, "EINVAL", || format!("{done:?}"))
     }
 
-    fn readdir(&self) -> Result<(), Failure> {
+    fn readdir(&self, operation: &'static str, which: usize) -> Result<(), Failure> {
         // What glibc's readdir asks for at a time.
         let mut buffer = [0; 32 * 1024];
-        let entries =
-            calls::list(&self.directory, &mut buffer).map_err(at("list", &self.directory))?;
-        let expected = fixture::ENTRIES + 2;
-        expect("readdir_1000", entries == expected, "1002 entries", || entries.to_string())
+        let directory = &self.directories[which];
+        let entries = calls::list(directory, &mut buffer).map_err(at("list", directory))?;
+        // With `.` and `..`.
+        let whole = entries == fixture::DIRECTORIES[which].1 + 2;
+        expect(operation, whole, "all of its entries", || entries.to_string())
     }
 
     /// Times one operation: a batch size that lasts as long as asked for, then the batches.

@@ -72,7 +72,9 @@ const ROWS: &[(&str, &str, Against, Option<f64>)] = &[
     ("open_missing", "open, ENOENT", Against::Answer, OPEN_AIM),
     ("fstat", "fstat", Against::Continue, None),
     ("fstat_empty_path", "newfstatat AT_EMPTY_PATH", Against::Continue, None),
-    ("readdir_1000", "open + read + close a directory of 1,000", Against::Continue, None),
+    ("readdir_10", "open + read + close a directory of 10", Against::Continue, None),
+    ("readdir_1000", "the same of 1,000", Against::Continue, None),
+    ("readdir_100000", "the same of 100,000", Against::Continue, None),
     ("chdir_twice", "chdir there and back", Against::Continue, None),
     ("spawn_true", "spawn and wait for `true`, projected", Against::Continue, None),
     ("other_stat", "not ours: stat", Against::Continue, OTHER_AIM),
@@ -93,7 +95,7 @@ pub fn measure(
     problems: &mut Vec<String>,
 ) -> Result<Vec<Row>, Failure> {
     let base = work.join("base");
-    let other = make_calls(&base)?;
+    let other = make_calls(&base, &fixture::DIRECTORIES)?;
     let guest = |base: &Path| Job::new(&tools.calls).arg(base).arg(&other).cwd(work);
     let mut answering = tools.floor();
     for name in [fixture::FILE, fixture::MISSING, fixture::LINK] {

@@ -71,7 +71,7 @@ pub fn measure(
     problems: &mut Vec<String>,
 ) -> Result<Vec<Row>, Failure> {
     let base = work.join("crowd");
-    let other = make_calls(&base)?;
+    let other = make_calls(&base, &[])?;
     if let Err(error) = tools.ingest(&base, "bench/crowd") {
         problems.push(error.to_string());
     }

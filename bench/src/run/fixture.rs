@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use crate::Failure;
 use crate::guest::fixture;
 
-/// Makes the tree for the guest `calls` at `base`, and beside it the real file that is under no
-/// mount, `other.h`; the path of the latter.
+/// Makes the tree for the guest `calls` at `base`, with directories of so many files, and beside it the
+/// real file that is under no mount, `other.h`; the path of the latter.
 ///
 /// # Errors
 /// Those of making files; `base` must not exist.
-pub fn make_calls(base: &Path) -> Result<PathBuf, Failure> {
+pub fn make_calls(base: &Path, directories: &[(&str, usize)]) -> Result<PathBuf, Failure> {
     let other = base.with_file_name("other.h");
     let make = || -> io::Result<()> {
         fs::create_dir_all(base.with_file_name(""))?;
-        for directory in ["", "include", "include/sys", "bin", fixture::DIRECTORY] {
+        for directory in ["", "include", "include/sys", "bin"] {
             fs::create_dir(base.join(directory))?;
         }
         let text = vec![b'#'; fixture::SIZE];
@@ -25,9 +25,13 @@ pub fn make_calls(base: &Path) -> Result<PathBuf, Failure> {
         fs::write(&other, &text)?;
         symlink(fixture::TARGET, base.join(fixture::LINK))?;
         fs::copy("/bin/true", base.join(fixture::TRUE))?;
-        for number in 0..fixture::ENTRIES {
-            let name = format!("{}/entry-{number:04}.h", fixture::DIRECTORY);
-            fs::write(base.join(name), format!("{}\n", number % 10))?;
+        for (name, files) in directories {
+            let directory = base.join(name);
+            fs::create_dir(&directory)?;
+            for number in 0..*files {
+                let file = directory.join(format!("entry-{number:04}.h"));
+                fs::write(file, format!("{}\n", number % 10))?;
+            }
         }
         Ok(())
     };

@@ -321,8 +321,15 @@ impl Changes {
         if let Some(file) = self.held.nameless(node).or_else(|| self.held.writable(node)) {
             return Ok(file);
         }
-        let file = self.open(node, OFlags::RDWR)?;
-        Ok(self.held.keep_writable(node, file))
+        match self.open(node, OFlags::RDWR) {
+            Ok(file) => Ok(self.held.keep_writable(node, file)),
+            Err(e) => self.unless_nameless(node, e),
+        }
+    }
+
+    /// What can't be opened may have lost its last name just now; then it is kept.
+    fn unless_nameless(&self, node: u32, e: Errno) -> Answer<Arc<File>> {
+        self.held.nameless(node).ok_or(e)
     }
 
     /// A path of what is in the upper directory, for calls that take nothing else, and by which nobody
@@ -344,7 +351,8 @@ impl Changes {
             if content().map_err(errno)? != Some(Content::Upper) {
                 return Ok(None);
             }
-            file = Some(Arc::new(self.open(node, OFlags::RDONLY)?));
+            let opened = self.open(node, OFlags::RDONLY).map(Arc::new);
+            file = Some(opened.or_else(|e| self.unless_nameless(node, e))?);
         }
         let Some(file) = file else { return Ok(None) };
         let mut bytes = vec![0; size as usize];
