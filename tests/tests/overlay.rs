@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn random_changes() {
         // Root's run has the tasks of several users, too.
-        let usual = if rustix::process::getuid().is_root() { 200_000 } else { 30_000 };
+        let usual = if rustix::process::getuid().is_root() { 120_000 } else { 30_000 };
         ask("random_changes", Mode::Overlay, Changes::All, usual);
     }
 
@@ -76,7 +76,7 @@ mod tests {
     fn random_changes_of_a_mounted_tree() {
         let name = "random_changes_of_a_mounted_tree";
         need!(name, view::possible());
-        ask(name, Mode::Mounted, Changes::All, 30_000);
+        ask(name, Mode::Mounted, Changes::All, 15_000);
     }
 
     #[test]
