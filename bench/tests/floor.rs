@@ -93,7 +93,7 @@ mod floor {
         for output in [native, plain, answering] {
             assert!(output.status.success(), "{output:?}");
             let times: Times = serde_json::from_slice(&output.stdout).unwrap();
-            assert_eq!(times.len(), 19);
+            assert_eq!(times.len(), 18);
             assert!(times.values().all(|time| time.min > 0.0 && time.min <= time.median));
         }
     }

@@ -74,7 +74,6 @@ const ROWS: &[(&str, &str, Against, Option<f64>)] = &[
     ("fstat_empty_path", "newfstatat AT_EMPTY_PATH", Against::Continue, None),
     ("readdir_10", "open + read + close a directory of 10", Against::Continue, None),
     ("readdir_1000", "the same of 1,000", Against::Continue, None),
-    ("readdir_100000", "the same of 100,000", Against::Continue, None),
     ("chdir_twice", "chdir there and back", Against::Continue, None),
     ("spawn_true", "spawn and wait for `true`, projected", Against::Continue, None),
     ("other_stat", "not ours: stat", Against::Continue, OTHER_AIM),
