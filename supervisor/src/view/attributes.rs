@@ -1,18 +1,15 @@
 //! chmod, chown, utimes and extended attributes in a mounted tree that can be changed.
 
 use super::changes::Changes;
-use super::told::{Answer, errno, nameable};
+use super::told::{Answer, errno, nameable, os};
 use crate::status::Status;
 use crate::writable::attributes::set_attribute;
+use crate::writable::identity::Capability;
 use fuser::{Errno, TimeOrNow};
 use rustix::fs::{AtFlags, CWD, Gid, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid, XattrFlags};
 use std::time::{SystemTime, UNIX_EPOCH};
 use vrift_projection::overlay::{For, Meta, Time, now};
 use vrift_projection::{Attr, Kind, NodeRef};
-
-/// Rights over files, as bits: of every file's owner, and to keep set-id bits.
-const CAP_FOWNER: u64 = 1 << 3;
-const CAP_FSETID: u64 = 1 << 4;
 
 /// The set-id bits, and the group's right to execute.
 const SET_UID: u32 = 0o4000;
@@ -45,17 +42,19 @@ impl Attributes {
         if self.size == Some(0) { For::Truncating } else { For::Writing }
     }
 
+    /// Whether nothing but times is to change.
+    fn is_of_times(&self) -> bool {
+        self.mode.or(self.uid).or(self.gid).is_none() && self.size.is_none()
+    }
+
     /// Whether the kernel only tells of times that it kept: that it has made, moved or removed a name, too.
     fn is_kept_time(&self, mtime: Time) -> bool {
         let same = matches!(self.mtime, Some(TimeOrNow::SpecificTime(at)) if time(at) == mtime);
-        let alone = self.mode.or(self.uid).or(self.gid).is_none() && self.size.is_none();
-        same && self.ctime && alone && self.atime.is_none()
+        same && self.ctime && self.is_of_times() && self.atime.is_none()
     }
 
     fn is_nothing(&self) -> bool {
-        self.mode.or(self.uid).or(self.gid).is_none()
-            && self.size.is_none()
-            && self.atime.or(self.mtime).is_none()
+        self.is_of_times() && self.atime.or(self.mtime).is_none()
     }
 }
 
@@ -67,12 +66,12 @@ pub fn set_ids(mode: u32) -> u32 {
 
 /// Whether this task's writing leaves set-id bits alone.
 pub fn keeps_set_ids(task: u32) -> bool {
-    has(task, CAP_FSETID)
+    has(task, Capability::FSetId)
 }
 
-fn has(task: u32, capability: u64) -> bool {
+fn has(task: u32, capability: Capability) -> bool {
     let capabilities = Status::of(task).and_then(|status| status.set("CapEff:"));
-    capabilities.is_some_and(|all| all & capability != 0)
+    capabilities.is_some_and(|all| all & (1 << capability as u32) != 0)
 }
 
 /// A time as the overlay keeps it.
@@ -106,17 +105,16 @@ fn timespec(of: Option<TimeOrNow>) -> Timespec {
     }
 }
 
-fn os(e: rustix::io::Errno) -> Errno {
-    Errno::from_i32(e.raw_os_error())
-}
-
 impl Changes {
     /// Changes a node's attributes, for a task and its file system user id: what they are then.
     pub fn set(&self, node: u32, new: &Attributes, (task, uid): (u32, u32)) -> Answer<Attr> {
         let attr = self.attr(self.node(node))?;
         // What is left of chown(2) to nobody: the kernel doesn't say that it takes set-id bits.
         let own = |owner: Option<(u32, u32)>| owner.is_none_or(|owner| owner.0 == uid);
-        if new.is_nothing() && set_ids(attr.mode) != 0 && !own(attr.owner) && !has(task, CAP_FOWNER)
+        if new.is_nothing()
+            && set_ids(attr.mode) != 0
+            && !own(attr.owner)
+            && !has(task, Capability::FOwner)
         {
             return Err(Errno::EPERM);
         }

@@ -7,7 +7,7 @@
 use super::attributes::{keeps_set_ids, set_ids};
 use super::contents::Contents;
 use super::held::Held;
-use super::told::{Answer, errno};
+use super::told::{Answer, errno, os};
 use crate::job::Job;
 use fuser::Errno;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Gid, Mode, OFlags, Uid};
@@ -60,11 +60,6 @@ pub struct Changes {
     pub held: Held,
     /// Held while a file's mode is another one than the job gave it.
     modes: Mutex<()>,
-}
-
-/// What the file system said.
-fn os(e: rustix::io::Errno) -> Errno {
-    Errno::from_i32(e.raw_os_error())
 }
 
 fn io(e: &std::io::Error) -> Errno {
@@ -292,7 +287,7 @@ impl Changes {
     /// Sees to it that a file's content is in the upper directory.
     pub(super) fn copy_up(&self, node: u32, what: For, task: u32) -> Answer<()> {
         let overlay = self.overlay()?;
-        if what != For::Reading && overlay.is_changed(node) {
+        if overlay.is_changed(node) {
             return Ok(());
         }
         let place = self.node(node);
@@ -379,7 +374,7 @@ impl Changes {
     ) -> Answer<()> {
         let file = self.file(node, For::Writing, task)?;
         file.write_all_at(data, offset).map_err(|e| io(&e))?;
-        if strips { self.strip(node) } else { Ok(()) }
+        if strips { self.strip(node, || false) } else { Ok(()) }
     }
 
     /// Tells in the summary that something was not written: whoever wrote it learns of it when the file is
@@ -395,14 +390,16 @@ impl Changes {
         let what = if length == 0 { For::Truncating } else { For::Writing };
         let file = self.file(node, what, task)?;
         file.set_len(length).map_err(|e| io(&e))?;
-        if keeps_set_ids(task) { Ok(()) } else { self.strip(node) }
+        self.strip(node, || keeps_set_ids(task))
     }
 
-    /// What somebody writes to who may not set set-id bits loses them.
-    fn strip(&self, node: u32) -> Answer<()> {
+    /// What somebody writes to who may not set set-id bits loses them. `keeps`: he may; asked only where
+    /// there are any.
+    fn strip(&self, node: u32, keeps: impl FnOnce() -> bool) -> Answer<()> {
         let mode = self.attr(self.node(node))?.mode;
         match set_ids(mode) {
             0 => Ok(()),
+            _ if keeps() => Ok(()),
             lost => self.set_mode(node, mode & !lost),
         }
     }

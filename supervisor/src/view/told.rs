@@ -12,6 +12,11 @@ pub fn errno(e: vrift_policy::Errno) -> Errno {
     Errno::from_i32(e.raw())
 }
 
+/// What the file system said.
+pub fn os(e: rustix::io::Errno) -> Errno {
+    Errno::from_i32(e.raw_os_error())
+}
+
 /// What stat says, in FUSE's form. The device's number is the kernel's.
 pub fn file_attr(attr: &Attr, (uid, gid): (u32, u32)) -> FileAttr {
     let mtime = time(attr.mtime_sec, attr.mtime_nsec);
