@@ -7,6 +7,7 @@ use crate::sys::seccomp::{self, Notif, RESPONSE_CONTINUE};
 use crate::trace::current;
 use nix::errno::Errno as OsErrno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{PoisonError, RwLock};
 use vrift_policy::Errno;
 
 /// What this kernel can do, probed at the start of the job.
@@ -23,6 +24,8 @@ pub struct Listener {
     fd: OwnedFd,
     /// What it can do.
     pub features: Features,
+    /// Held by who hands a descriptor over in one step, until our own is closed.
+    handing_over: RwLock<()>,
 }
 
 /// What came of waiting or looking for a notification.
@@ -62,7 +65,11 @@ impl Listener {
     /// Takes the listener over and turns on what it can do.
     pub fn new(fd: OwnedFd, wait_killable: bool, sync_wake_up: bool) -> Listener {
         let sync_wake_up = sync_wake_up && seccomp::set_sync_wake_up(fd.as_fd()).is_ok();
-        Listener { fd, features: Features { wait_killable, sync_wake_up } }
+        Listener {
+            fd,
+            features: Features { wait_killable, sync_wake_up },
+            handing_over: RwLock::default(),
+        }
     }
 
     /// Waits for a notification.
@@ -96,6 +103,12 @@ impl Listener {
     /// Does the task of this notification still wait for its answer?
     pub fn is_waiting(&self, id: u64) -> bool {
         seccomp::id_valid(self.fd(), id)
+    }
+
+    /// Waits until no descriptor of ours is left of what tasks have been handed over: for who must
+    /// know whether they have closed it. Nothing to wait for where it is handed over in two steps.
+    pub fn settle(&self) {
+        drop(self.handing_over.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -158,15 +171,19 @@ impl Pending<'_> {
     ///
     /// In two steps the wake-up can be synchronous too, which is faster on more than one CPU; and the
     /// task's descriptor is the only one when the task goes on: what the last close brings about
-    /// (events, the end of a lock, a file that can be run) it brings about at once.
+    /// (events, the end of a lock, a file that can be run) it brings about at once. In one step ours is
+    /// closed a moment later: see [`Listener::settle`].
     pub fn answer_descriptor(mut self, fd: OwnedFd, close_on_exec: bool) -> Result<(), Errno> {
         let in_one_step = self.may_be_interrupted();
         let listener = self.listener.fd();
+        let handing = &self.listener.handing_over;
+        let handing = in_one_step.then(|| handing.read().unwrap_or_else(PoisonError::into_inner));
         let added =
             seccomp::add_descriptor(listener, self.id, fd.as_fd(), close_on_exec, in_one_step);
         match added {
             Ok(number) => {
                 drop(fd);
+                drop(handing);
                 self.open = false;
                 let taken = in_one_step || self.send(i64::from(number), 0, 0);
                 current::answered(&Answer::Value(number.into()), taken);

@@ -25,6 +25,8 @@ pub fn handle(call: &Call<'_>, pending: Pending<'_>, at: bool) {
         Ok(None) => return pending.answer(&Answer::Continue),
         Err(e) => return conclude(call, pending, e.into()),
     };
+    // What the task wrote and closed must not be open for writing still: ETXTBSY.
+    call.caller.listener.settle();
     let done = Attached::to(call.caller, call.row.name, pending).and_then(|(attached, pending)| {
         let lent = match pending.lend(plan.file.as_fd()) {
             Ok(number) => Some(number),

@@ -122,6 +122,8 @@ fn lock(call: &Call<'_>, mut pending: Pending<'_>, file: Locked, wanted: Wanted,
 /// One attempt; None: others have a lock that bars it.
 fn attempt<'c>(call: &'c Call<'_>, file: &Locked, wanted: Wanted) -> Option<Waited<'c>> {
     let turn = call.job.locks.turn();
+    // What a task has closed must not be locked still by ours of it.
+    call.caller.listener.settle();
     match file.lock.take(&turn, file.fd.as_fd(), wanted) {
         Ok(true) => Some(Waited::Taken(turn)),
         Ok(false) => None,
