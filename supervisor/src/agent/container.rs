@@ -117,36 +117,31 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader, Write};
     use std::process::{Command, Stdio};
 
     #[test]
     fn the_runtimes_calls_end_with_its_exec() {
         let mut child = Command::new("sh")
-            .args(["-c", "read x; exec cat"])
+            .args(["-c", "echo sh; read x; exec cat"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("a shell");
         let pid = i32::try_from(child.id()).expect("a process id");
-        let wait_for = |name: &str| {
-            for _ in 0..2000 {
-                let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                if comm.trim() == name {
-                    return;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            panic!("no {name} within 10 s");
-        };
-        wait_for("sh");
+        // What each of them says: that it runs is known by nothing else, its name comes first.
+        let mut said = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut says = || said.next().expect("a line").expect("text");
+        assert_eq!(says(), "sh");
         let container = Container::new(pid, None);
         assert!(container.is_runtimes(pid, Some(Handler::GetCwd)));
         assert!(!container.is_runtimes(pid, Some(Handler::ExecVe)), "the exec is the container's");
         assert!(container.is_runtimes(pid, None), "it may have failed");
         let me = i32::try_from(std::process::id()).expect("a process id");
         assert!(!container.is_runtimes(me, None), "another process");
-        std::io::Write::write_all(child.stdin.as_mut().expect("a pipe"), b"\n").expect("it reads");
-        wait_for("cat");
+        // The shell reads its line byte by byte, and leaves the other to cat.
+        child.stdin.as_mut().expect("a pipe").write_all(b"\ncat\n").expect("they read");
+        assert_eq!(says(), "cat");
         assert!(!container.is_runtimes(pid, Some(Handler::GetCwd)));
         drop(child.stdin.take());
         child.wait().expect("it ends");
