@@ -27,6 +27,7 @@ fn main() -> ExitCode {
 fn compare(options: &Options) -> Result<bool, Failure> {
     if let Some(directory) = &options.make_fixture {
         let other = fixture::make_calls(&directory.join("base"), &DIRECTORIES)?;
+        fixture::make_static(&directory.join("base"))?;
         println!("calls {} {}", directory.join("base").display(), other.display());
         return Ok(true);
     }

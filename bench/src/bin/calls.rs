@@ -28,6 +28,9 @@ struct Options {
     /// Only operations whose name contains this (repeatable)
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Not this operation (repeatable)
+    #[arg(long, value_name = "NAME")]
+    without: Vec<String>,
     /// Have so many processes make one call at once, the one that --only names; prints for each the
     /// calls it got done, and the time of 99 of 100 of them and of the longest in ns
     #[arg(long, value_name = "N", requires = "only")]
@@ -61,7 +64,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     }
     let effort =
         Effort { batches: options.batches, batch: Duration::from_millis(options.batch_ms.max(1)) };
-    print(&guest::measure(&options.base, &options.other, effort, &options.only)?)
+    print(&guest::measure(&options.base, &options.other, effort, &options.only, &options.without)?)
 }
 
 fn print(figures: &impl serde::Serialize) -> Result<(), Failure> {

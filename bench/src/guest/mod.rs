@@ -34,9 +34,16 @@ pub mod fixture {
     /// What [`LINK`] says.
     pub const TARGET: &str = "file.h";
     /// Directories of so many files.
-    pub const DIRECTORIES: [(&str, usize); 2] = [("ten", 10), ("thousand", 1000)];
+    pub const DIRECTORIES: [(&str, usize); 3] =
+        [("ten", 10), ("thousand", 1000), ("hundred-thousand", 100_000)];
+    /// The operation that takes the last of them, which is long to make.
+    pub const OF_THE_LAST: &str = "readdir_100000";
     /// A copy of `/bin/true`.
     pub const TRUE: &str = "bin/true";
+    /// A program that ends at once and that no loader loads.
+    pub const STATIC: &str = "bin/true-static";
+    /// The operation that takes [`STATIC`], which takes a compiler and a static libc.
+    pub const OF_STATIC: &str = "spawn_static";
 }
 
 /// The time of one operation, in nanoseconds.
@@ -61,7 +68,8 @@ pub struct Effort {
 }
 
 /// Measures every operation, on the fixture at `base` and on the real file `other`, which has
-/// [`fixture::SIZE`] bytes. Only operations whose name contains one of `only` (empty: all).
+/// [`fixture::SIZE`] bytes. Only operations whose name contains one of `only` (empty: all) and is none
+/// of `without`.
 ///
 /// # Errors
 /// The first call that fails or answers something else than the fixture holds.
@@ -70,11 +78,13 @@ pub fn measure(
     other: &Path,
     effort: Effort,
     only: &[String],
+    without: &[String],
 ) -> Result<Times, Failure> {
     let bench = Bench::new(base, other)?;
     let mut times = Times::new();
     for (name, operation) in OPERATIONS {
-        if only.is_empty() || only.iter().any(|part| name.contains(part.as_str())) {
+        let wanted = only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
+        if wanted && !without.iter().any(|other| other == name) {
             times.insert((*name).to_owned(), bench.time(*operation, effort)?);
         }
     }
@@ -99,12 +109,14 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("readlink_file", Bench::readlink_file),
     ("readdir_10", |b| b.readdir("readdir_10", 0)),
     ("readdir_1000", |b| b.readdir("readdir_1000", 1)),
+    (fixture::OF_THE_LAST, |b| b.readdir(fixture::OF_THE_LAST, 2)),
     ("chdir_twice", |b| {
-        let [_, directory] = &b.directories;
+        let [_, directory, _] = &b.directories;
         calls::chdir(directory).map_err(at("chdir", directory))?;
         calls::chdir(c"/").map_err(at("chdir", c"/"))
     }),
     ("spawn_true", |b| spawn("spawn_true", &b.program)),
+    (fixture::OF_STATIC, |b| spawn(fixture::OF_STATIC, &b.static_program)),
     ("other_stat", |b| is_file("other_stat", calls::stat(&b.other, 0), &b.other)),
     ("other_stat_missing", |b| {
         is_missing("other_stat_missing", &calls::stat(&b.other_missing, 0), &b.other_missing)
@@ -117,8 +129,9 @@ struct Bench {
     file: CString,
     missing: CString,
     link: CString,
-    directories: [CString; 2],
+    directories: [CString; 3],
     program: CString,
+    static_program: CString,
     other: CString,
     other_missing: CString,
     opened: std::os::fd::OwnedFd,
@@ -129,13 +142,14 @@ impl Bench {
         let below = |name: &str| c_path(&base.join(name));
         let file = below(fixture::FILE)?;
         let opened = calls::open(&file, 0).map_err(at("open", &file))?;
-        let [ten, thousand] = fixture::DIRECTORIES.map(|(name, _)| name);
+        let [ten, thousand, last] = fixture::DIRECTORIES.map(|(name, _)| name);
         Ok(Self {
             file,
             missing: below(fixture::MISSING)?,
             link: below(fixture::LINK)?,
-            directories: [below(ten)?, below(thousand)?],
+            directories: [below(ten)?, below(thousand)?, below(last)?],
             program: below(fixture::TRUE)?,
+            static_program: below(fixture::STATIC)?,
             other: c_path(other)?,
             other_missing: c_path(&other.with_extension("missing"))?,
             opened,

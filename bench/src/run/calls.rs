@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Failure;
 use crate::guest::{Times, fixture};
 
-use super::fixture::{make_calls, mount_point};
+use super::fixture::{make_calls, make_static, mount_point};
 use super::process::Job;
 use super::stats::Samples;
 use super::tools::Tools;
@@ -74,8 +74,10 @@ const ROWS: &[(&str, &str, Against, Option<f64>)] = &[
     ("fstat_empty_path", "newfstatat AT_EMPTY_PATH", Against::Continue, None),
     ("readdir_10", "open + read + close a directory of 10", Against::Continue, None),
     ("readdir_1000", "the same of 1,000", Against::Continue, None),
+    (fixture::OF_THE_LAST, "the same of 100,000", Against::Continue, None),
     ("chdir_twice", "chdir there and back", Against::Continue, None),
     ("spawn_true", "spawn and wait for `true`, projected", Against::Continue, None),
+    (fixture::OF_STATIC, "the same of a static program", Against::Continue, None),
     ("other_stat", "not ours: stat", Against::Continue, OTHER_AIM),
     ("other_stat_missing", "not ours: stat, ENOENT", Against::Continue, OTHER_AIM),
     ("other_open_read_close", "not ours: open + read + close", Against::Continue, OTHER_AIM),
@@ -83,7 +85,8 @@ const ROWS: &[(&str, &str, Against, Option<f64>)] = &[
 ];
 
 /// Measures `rounds` times, native, floors and vrift-trace in turn. What keeps vrift-trace from being
-/// measured goes to `problems`; the rest is measured all the same.
+/// measured goes to `problems`; the rest is measured all the same. When `quick` the directory that is
+/// long to make is left out.
 ///
 /// # Errors
 /// When the fixture cannot be made, or a command other than vrift-trace's fails.
@@ -91,11 +94,24 @@ pub fn measure(
     tools: &Tools,
     work: &Path,
     rounds: usize,
+    quick: bool,
     problems: &mut Vec<String>,
 ) -> Result<Vec<Row>, Failure> {
     let base = work.join("base");
-    let other = make_calls(&base, &fixture::DIRECTORIES)?;
-    let guest = |base: &Path| Job::new(&tools.calls).arg(base).arg(&other).cwd(work);
+    let directories = &fixture::DIRECTORIES[..fixture::DIRECTORIES.len() - usize::from(quick)];
+    let other = make_calls(&base, directories)?;
+    let mut without = Vec::new();
+    if quick {
+        without.push(fixture::OF_THE_LAST);
+    }
+    if let Err(error) = make_static(&base) {
+        problems.push(error.to_string());
+        without.push(fixture::OF_STATIC);
+    }
+    let guest = |base: &Path| {
+        let all = Job::new(&tools.calls).arg(base).arg(&other).cwd(work);
+        without.iter().fold(all, |job, operation| job.args(["--without", operation]))
+    };
     let mut answering = tools.floor();
     for name in [fixture::FILE, fixture::MISSING, fixture::LINK] {
         answering = answering.arg("--answer").arg(base.join(name));
@@ -111,7 +127,11 @@ pub fn measure(
     let native = guest(&base);
     let floor = guest(&base).under(tools.floor());
     let answering = guest(&base).under(answering);
-    let mut rows: Vec<Row> = ROWS.iter().map(|&row| empty(row)).collect();
+    let mut rows: Vec<Row> = ROWS
+        .iter()
+        .filter(|(operation, ..)| !without.contains(operation))
+        .map(|&row| empty(row))
+        .collect();
     for round in 1..=rounds {
         eprintln!("calls: round {round} of {rounds}");
         add(&mut rows, &native, |row| &mut row.native)?;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::Failure;
 use crate::guest::fixture;
 
+use super::process::Job;
+
 /// Makes the tree for the guest `calls` at `base`, with directories of so many files, and beside it the
 /// real file that is under no mount, `other.h`; the path of the latter.
 ///
@@ -37,6 +39,18 @@ pub fn make_calls(base: &Path, directories: &[(&str, usize)]) -> Result<PathBuf,
     };
     make().map_err(Failure::io(format!("cannot make a fixture at {}", base.display())))?;
     Ok(other)
+}
+
+/// Adds the static program to the tree for `calls`.
+///
+/// # Errors
+/// When there is no C compiler, or no static libc.
+pub fn make_static(base: &Path) -> Result<(), Failure> {
+    let source = base.with_file_name("true.c");
+    fs::write(&source, "int main(void) { return 0; }\n")
+        .map_err(Failure::io(format!("cannot write {}", source.display())))?;
+    let program = base.join(fixture::STATIC);
+    Job::new("cc").arg("-static").arg("-o").arg(program).arg(source).run().map(drop)
 }
 
 /// Makes a tree of `files` small files in directories of a thousand, with few different contents:

@@ -143,7 +143,7 @@ pub fn measure(options: &Options) -> Result<Figures, Failure> {
     let machine = Machine::look(work.path());
 
     let calls = if wanted(Part::Calls) {
-        calls::measure(&tools, work.path(), rounds, &mut problems)
+        calls::measure(&tools, work.path(), rounds, options.quick, &mut problems)
     } else {
         Ok(Vec::new())
     };

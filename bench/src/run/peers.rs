@@ -53,16 +53,18 @@ enum How {
     Projected,
     Recorded,
     Strace,
+    Syd,
     Proot,
     Copied,
     FuseOverlay,
 }
 
-const TOOLS: [(How, &str, &str, &str); 7] = [
+const TOOLS: [(How, &str, &str, &str); 8] = [
     (How::Native, "native", "", "the real tree"),
     (How::Projected, "vrift-trace", "", "a stored tree, read-only"),
     (How::Recorded, "vrift-trace -o", "", "the same, and a record of each access"),
     (How::Strace, "strace -f --seccomp-bpf", "strace", "a record of each call with a path"),
+    (How::Syd, "syd -p off, with path rules", "syd", "the real tree, and a check of each path"),
     (How::Proot, "proot -b", "proot", "the real tree at another path, writable"),
     (How::Copied, "cp -a, bwrap", "bwrap", "a copy, read-only, in a mount namespace"),
     (How::FuseOverlay, "fuse-overlayfs", "fuse-overlayfs", "a merged view of the real tree"),
@@ -183,6 +185,13 @@ fn around<T: Timed>(
             let strace = Job::new("strace").args(["-f", "--seccomp-bpf", "-qq", "-e"]);
             let strace = strace.args(["trace=%file,getdents64", "-o"]).arg(log);
             work(tree, &|job| job.under(strace.clone()))
+        }
+        How::Syd => {
+            // Asked for each path, all of which is allowed. gcc is no position-independent program.
+            let syd = Job::new("syd").args(["-p", "off", "-p", "nopie"]);
+            let syd = syd.args(["-m", "sandbox/lpath,rpath,wpath,cpath:on"]);
+            let syd = syd.args(["-m", "allow/all+/***", "-m", "allow/all+!*"]);
+            work(tree, &|job| job.under(syd.clone()))
         }
         How::Projected | How::Recorded => {
             let trace = tools.trace().ok_or(Failure::Differs { what: "no vrift-trace".into() })?;
