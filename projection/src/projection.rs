@@ -369,6 +369,19 @@ impl Projection {
         })
     }
 
+    /// Whether a node is among those of [`by_blob`](Self::by_blob), without looking at the others: there
+    /// may be very many with the content that is empty.
+    ///
+    /// # Errors
+    /// A damaged manifest, or a node that isn't one of this projection.
+    pub fn may_have_blob(&self, node: NodeRef, blob: &Hash) -> Result<bool, ProjectionError> {
+        if node.is_synthetic() {
+            return Ok(false);
+        }
+        let mount = self.mount_of(node)?;
+        Ok(self.node_of(mount, node)?.blob == Some(*blob) && !self.is_hidden(mount, node)?)
+    }
+
     /// Whether a node is the root of a mount.
     #[must_use]
     pub fn is_mount_point(&self, node: NodeRef) -> bool {

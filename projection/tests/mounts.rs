@@ -144,6 +144,15 @@ fn the_inner_mount_wins() {
         assert_eq!(found, ["/v/src/same", "/v/third/lib/made/up/same"]);
         assert_eq!(p.by_blob(&Hash::of(b"o")).count(), 0, "covered");
         assert_eq!(p.by_blob(&Hash::of(b"k")).count(), 1);
+        for blob in [same, Hash::of(b"o"), Hash::of(b"k")] {
+            let all: Vec<_> = p.by_blob(&blob).map(|node| node.expect("node")).collect();
+            let nodes = (0..3).flat_map(|mount| {
+                let nodes = 0..p.mount(mount).expect("mount").manifest().len();
+                nodes.map(move |node| NodeRef { mount, node })
+            });
+            let may = |node: &NodeRef| p.may_have_blob(*node, &blob).expect("a node");
+            assert_eq!(nodes.filter(may).collect::<Vec<_>>(), all);
+        }
         // Nothing of the real disk but what holds the outermost mount.
         assert_eq!(p.edge(b"/").len(), 1);
         assert!(p.edge(b"/v").is_empty());

@@ -458,7 +458,7 @@ impl Job {
         let mounts = self.projection.mounts();
         let mount = mounts.iter().position(|mount| mount.dev_minor() == minor)?;
         let node = NodeRef { mount: u16::try_from(mount).ok()?, node };
-        self.projection.by_blob(hash).any(|other| other.is_ok_and(|o| o == node)).then_some(node)
+        self.projection.may_have_blob(node, hash).unwrap_or(false).then_some(node)
     }
 
     /// Marks a new description of content that several paths have with the path it is opened by.

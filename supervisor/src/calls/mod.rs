@@ -372,11 +372,9 @@ impl Call<'_> {
         if fd < 0 || !self.job.path_only.load(std::sync::atomic::Ordering::Relaxed) {
             return Ok(());
         }
-        let info = std::fs::read_to_string(format!("/proc/{}/fdinfo/{fd}", self.caller.tid));
-        let flags = info.ok().and_then(|info| {
-            let line = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
-            i32::from_str_radix(line.trim(), 8).ok()
-        });
+        let info = crate::locks::information(self.caller.tid, fd);
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
         if flags.is_some_and(|flags| flags & libc::O_PATH != 0) {
             Err(Errno::EBADF)
         } else {

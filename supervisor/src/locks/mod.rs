@@ -22,7 +22,9 @@ use directory::Directory;
 pub use marks::{Marks, marked};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Read;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -228,8 +230,21 @@ impl Place {
 }
 
 /// The text of `/proc/TASK/fdinfo/FD`; empty where there is no such descriptor.
-fn information(task: impl std::fmt::Display, fd: i32) -> String {
-    std::fs::read_to_string(format!("/proc/{task}/fdinfo/{fd}")).unwrap_or_default()
+///
+/// The kernel makes it in one piece, which one read gets where there is room for it: this is a part
+/// of many an answer to fstat(2).
+pub fn information(task: impl std::fmt::Display, fd: i32) -> String {
+    let read = || -> std::io::Result<String> {
+        let mut file = File::open(format!("/proc/{task}/fdinfo/{fd}"))?;
+        let mut buf = [0; 1024];
+        let n = file.read(&mut buf)?;
+        let mut text = String::from_utf8_lossy(&buf[..n]).into_owned();
+        if n == buf.len() {
+            file.read_to_string(&mut text)?;
+        }
+        Ok(text)
+    };
+    read().unwrap_or_default()
 }
 
 /// A record lock of an open file description.
@@ -263,7 +278,6 @@ fn records(text: &str) -> impl Iterator<Item = Record<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
     use std::os::fd::AsFd;
     use std::sync::atomic::{AtomicU32, Ordering};
 
