@@ -187,7 +187,8 @@ fn around<T: Timed>(
             work(tree, &|job| job.under(strace.clone()))
         }
         How::Syd => {
-            // Asked for each path, all of which is allowed. gcc is no position-independent program.
+            // Asked for each path, all of which is allowed. gcc is no position-independent program. A
+            // make of root's is ended by it, for it sets its ids: an ordinary user's it lets be.
             let syd = Job::new("syd").args(["-p", "off", "-p", "nopie"]);
             let syd = syd.args(["-m", "sandbox/lpath,rpath,wpath,cpath:on"]);
             let syd = syd.args(["-m", "allow/all+/***", "-m", "allow/all+!*"]);
