@@ -3,8 +3,9 @@
 use crate::status::Status;
 use nix::errno::Errno;
 use nix::unistd::Pid;
+use std::cell::RefCell;
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Does the kernel have the call of this number? Asked with arguments that no call takes, so only
 /// for calls that look at theirs: ENOSYS comes before.
@@ -212,18 +213,36 @@ fn own(fd: libc::c_long) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+thread_local! {
+    /// The task that this thread asked for last, as who lists a directory asks again and again. Its
+    /// number may be another task's by now: then the pidfd is of none, which is ESRCH.
+    static LATEST: RefCell<Option<(i32, OwnedFd)>> = const { RefCell::new(None) };
+}
+
 /// A duplicate of descriptor `fd` of the task `tid`, whichever thread that is.
 pub fn descriptor_of_task(tid: i32, fd: RawFd) -> Result<OwnedFd, Errno> {
-    use std::os::fd::AsFd;
-    let pidfd = match pidfd_open_thread(tid) {
-        // A kernel before 6.9 knows process leaders only.
-        Err(Errno::EINVAL) => {
-            let tgid = Status::of(tid).and_then(|s| s.number("Tgid:")).ok_or(Errno::ESRCH)?;
-            pidfd_open(tgid)?
+    LATEST.with_borrow_mut(|latest| {
+        if let Some((_, pidfd)) = latest.take_if(|(task, _)| *task == tid) {
+            match pidfd_getfd(pidfd.as_fd(), fd) {
+                Err(Errno::ESRCH) => {}
+                found => {
+                    *latest = Some((tid, pidfd));
+                    return found;
+                }
+            }
         }
-        other => other?,
-    };
-    pidfd_getfd(pidfd.as_fd(), fd)
+        let pidfd = match pidfd_open_thread(tid) {
+            // A kernel before 6.9 knows process leaders only.
+            Err(Errno::EINVAL) => {
+                let tgid = Status::of(tid).and_then(|s| s.number("Tgid:")).ok_or(Errno::ESRCH)?;
+                return pidfd_getfd(pidfd_open(tgid)?.as_fd(), fd);
+            }
+            other => other?,
+        };
+        let found = pidfd_getfd(pidfd.as_fd(), fd);
+        *latest = Some((tid, pidfd));
+        found
+    })
 }
 
 /// inotify_add_watch(2) on the object behind one of our own descriptors.
@@ -292,4 +311,46 @@ pub fn has_no_children() -> bool {
     // SAFETY: `info` is writable for the call.
     let r = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
     Errno::result(r) == Err(Errno::ECHILD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+    use std::process::{Child, Command};
+
+    /// A process that waits, with a descriptor 0 of a file with this content.
+    fn with_input(content: &str) -> (tempfile::NamedTempFile, Child) {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), content).expect("written");
+        let input = File::open(file.path()).expect("it is there");
+        let child = Command::new("sleep").arg("60").stdin(input).spawn().expect("sleep");
+        (file, child)
+    }
+
+    #[test]
+    fn descriptors_are_of_the_task_that_was_asked_for_and_of_no_other_after_its_end() {
+        let (mut one, mut other) = (with_input("one"), with_input("other"));
+        let read = |child: &Child| {
+            let tid = i32::try_from(child.id()).expect("a process id");
+            let mut text = String::new();
+            let mut file = File::from(descriptor_of_task(tid, 0)?);
+            std::io::Seek::rewind(&mut file).expect("a file");
+            file.read_to_string(&mut text).expect("read");
+            Ok(text)
+        };
+        for _ in 0..2 {
+            assert_eq!(read(&one.1).as_deref(), Ok("one"));
+            assert_eq!(read(&one.1).as_deref(), Ok("one"));
+            assert_eq!(read(&other.1).as_deref(), Ok("other"));
+        }
+        let tid = i32::try_from(other.1.id()).expect("a process id");
+        assert_eq!(descriptor_of_task(tid, 999).err(), Some(Errno::EBADF));
+        for (_, child) in [&mut one, &mut other] {
+            child.kill().expect("it runs");
+            child.wait().expect("it ends");
+            assert_eq!(read(child), Err(Errno::ESRCH));
+        }
+    }
 }
