@@ -257,6 +257,10 @@ impl Ground<'_> {
             let done = self.real(kind, &floor)?;
             keep(kind, expected, &done, counts, &mut row.floor)?;
             for (job, cost) in [(&mut trace, &mut row.trace), (&mut recorded, &mut row.recorded)] {
+                // A job whose changes are kept ends when they are on the disk, and so is all else then.
+                if kind.mode == Mode::Kept {
+                    Job::new("sync").arg("-f").arg(self.work).limit(LIMIT).run()?;
+                }
                 if let Some(this) = job
                     && let Err(error) =
                         this.run().and_then(|done| keep(kind, expected, &done, counts, cost))

@@ -10,6 +10,7 @@ use crate::run::report::Figures;
 use crate::run::startup::Startup;
 use crate::run::stats::{Samples, ratio};
 use crate::run::store::{Manifests, Store};
+use crate::run::views::Views;
 
 use super::{Chart, Row};
 
@@ -29,6 +30,7 @@ pub(super) fn of(figures: &Figures) -> Vec<Chart> {
         charts.push(steps(store));
         charts.extend(store.manifests.as_ref().map(starts));
     }
+    charts.extend(figures.views.as_ref().map(views));
     for chart in &mut charts {
         chart.rows.retain(|row| row.ratios.iter().any(Option::is_some));
     }
@@ -171,6 +173,24 @@ fn steps(store: &Store) -> Chart {
         name: "store",
         title: "The store: ÷ what does the like".into(),
         series: TIMES.into(),
+        rows: rows.collect(),
+    }
+}
+
+fn views(views: &Views) -> Chart {
+    let rows = views.walks.iter().flat_map(|walk| {
+        let first = [&walk.notify_first, &walk.mount_first];
+        let first = first.map(|view| by(view, &walk.native_first));
+        let later = [&walk.notify, &walk.mount].map(|view| by(view, &walk.native));
+        [
+            row(format!("{}, the first", walk.name), first.into()),
+            row(format!("{}, later ones", walk.name), later.into()),
+        ]
+    });
+    Chart {
+        name: "views",
+        title: format!("Walks over {} files: time ÷ native", views.files),
+        series: vec!["--view notify", "--view mount"],
         rows: rows.collect(),
     }
 }
