@@ -6,6 +6,7 @@ mod tests {
     use serde_json::Value;
     use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
+    use vrift_tests::skip::program;
     use vrift_tests::{World, need, traces, view};
 
     /// The sample tree, and a file outside of it.
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn they_say_the_same_of_what_is_refused() {
         let name = "view_trace::they_say_the_same_of_what_is_refused";
-        need!(name, view::possible());
+        need!(name, view::possible().and(program("python3").map(drop)));
         let (world, p) = world();
         let script = "import os, sys, fcntl, socket
 os.chdir(sys.argv[1])
