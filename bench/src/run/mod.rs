@@ -82,7 +82,7 @@ pub enum Part {
     InPlace,
     /// Starting `true`.
     Startup,
-    /// strace, proot, bwrap and fuse-overlayfs beside it, as far as they are installed.
+    /// strace, syd, proot, bwrap and fuse-overlayfs beside it, as far as they are installed.
     Peers,
     /// Up to 64 processes that make the same call at once.
     Contention,
