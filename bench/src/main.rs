@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vrift_bench::Failure;
-use vrift_bench::guest::fixture::DIRECTORIES;
+use vrift_bench::guest::fixture::{DIRECTORIES, OF_STATIC};
 use vrift_bench::run::report::{Figures, Markdown};
 use vrift_bench::run::{self, Options, fixture, plots};
 
@@ -26,9 +26,14 @@ fn main() -> ExitCode {
 /// Whether every figure was taken.
 fn compare(options: &Options) -> Result<bool, Failure> {
     if let Some(directory) = &options.make_fixture {
-        let other = fixture::make_calls(&directory.join("base"), &DIRECTORIES)?;
-        fixture::make_static(&directory.join("base"))?;
-        println!("calls {} {}", directory.join("base").display(), other.display());
+        let base = directory.join("base");
+        let other = fixture::make_calls(&base, &DIRECTORIES)?;
+        let mut without = String::new();
+        if let Err(error) = fixture::make_static(&base) {
+            eprintln!("vrift-bench: no static program: {error}");
+            without = format!(" --without {OF_STATIC}");
+        }
+        println!("calls {} {}{without}", base.display(), other.display());
         return Ok(true);
     }
     if let (Some(from), Some(directory)) = (&options.from, &options.plots) {
