@@ -79,6 +79,34 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_was_only_read_goes_with_the_job() {
+        let (world, p, upper) = world();
+        let (started, go) = (world.path("started"), world.path("go"));
+        let files = || fs::read_dir(upper.join("f")).map_or(0, Iterator::count);
+        let script = format!(
+            "cd {}; cat f d/x; touch {}; while [ ! -e {} ]; do sleep 0.02; done; echo last >>d/x",
+            p.display(),
+            started.display(),
+            go.display()
+        );
+        std::thread::scope(|scope| {
+            let job = scope.spawn(|| world.trace_sh(&[(&p, &kept(&upper))], &script).run());
+            let deadline = Instant::now() + Duration::from_secs(20) * patience();
+            while !started.exists() && !job.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let during = files();
+            fs::write(&go, "").expect("go");
+            assert_eq!(job.join().expect("the job").ok().out(), "text\nmore\n");
+            assert_eq!(during, 2, "files read, copied so that they can change");
+        });
+        assert_eq!(files(), 1, "the one that was changed");
+        let script = format!("cd {}; cat f d/x", p.display());
+        let got = world.trace_sh(&[(&p, &kept(&upper))], &script).run().ok();
+        assert_eq!(got.out(), "text\nmore\nlast\n");
+    }
+
+    #[test]
     fn a_second_job_on_one_upper_is_refused() {
         let (world, p, upper) = world();
         let (started, go) = (world.path("started"), world.path("go"));

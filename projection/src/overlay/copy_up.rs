@@ -77,6 +77,20 @@ impl Overlay {
             .map(|()| true)
     }
 
+    /// Removes what was copied only to be read, when no task is left that could read it: the disk needs
+    /// not write it, and the next job not sweep it.
+    pub fn forget_copies(&self) {
+        let mut state = self.write();
+        let copied = state.known_nodes().filter(|(_, known)| known.body == Body::Clean);
+        let copies: Vec<u32> = copied.map(|(node, _)| node).collect();
+        for node in copies {
+            self.upper().remove(node);
+            if let Ok(known) = state.know(node, None) {
+                known.body = Body::Base;
+            }
+        }
+    }
+
     /// From now on the node's file counts.
     fn settle(&self, node: u32, body: Body) -> Result<(), Errno> {
         let mut state = self.write();

@@ -75,6 +75,7 @@ fn keep(overlay: &Overlay, store: &Store, end: &MountEnd) -> Result<Option<Strin
     if store.is_writable() {
         ingest::rest(overlay, store).map_err(|e| e.to_string())?;
     }
+    overlay.forget_copies();
     overlay.upper().sync().map_err(|e| format!("the changes may not all be on disk: {e}"))?;
     Ok(end
         .called
