@@ -53,6 +53,24 @@ pub fn make_static(base: &Path) -> Result<(), Failure> {
     Job::new("cc").arg("-static").arg("-o").arg(program).arg(source).run().map(drop)
 }
 
+/// Makes room for another tree at `path`: what is there goes to the directory `aside`, to be removed
+/// when nothing more is measured. ext4 tries each inode that was freed in the last minutes before it takes
+/// one that wasn't (`recently_deleted` in fs/ext4/ialloc.c), and who makes files next would pay for it.
+///
+/// # Errors
+/// Those of mkdir(2) and rename(2).
+pub fn put_aside(path: &Path, aside: &Path) -> Result<(), Failure> {
+    let put = || -> io::Result<()> {
+        fs::create_dir_all(aside)?;
+        let number = fs::read_dir(aside)?.count();
+        match fs::rename(path, aside.join(number.to_string())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    };
+    put().map_err(Failure::io(format!("cannot put {} aside", path.display())))
+}
+
 /// Makes a tree of `files` small files in directories of a thousand, with few different contents:
 /// what counts is the number of names.
 ///

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::Failure;
 
 use super::build::{Cost, Place};
-use super::fixture::{make_large, mount_point};
+use super::fixture::{make_large, mount_point, put_aside};
 use super::process::{Done, Job};
 use super::sources;
 use super::tools::Tools;
@@ -219,8 +219,7 @@ fn around<T: Timed>(
             let bwrap = Job::new("bwrap").args(["--dev-bind", "/", "/", "--ro-bind"]);
             let bwrap = bwrap.arg(&copy).arg(&at);
             let done = work(&at, &|job| job.under(bwrap.clone()));
-            fs::remove_dir_all(&copy)
-                .map_err(Failure::io(format!("cannot remove {}", copy.display())))?;
+            put_aside(&copy, &scratch.join("peers-aside"))?;
             done.map(|done| done.with(&copied))
         }
         How::FuseOverlay => {

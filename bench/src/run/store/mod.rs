@@ -16,7 +16,7 @@ use crate::Failure;
 pub use manifests::Manifests;
 
 use super::build::Cost;
-use super::fixture::{make_big, make_small};
+use super::fixture::{make_big, make_small, put_aside};
 use super::process::{Done, Job};
 use super::tools::Tools;
 
@@ -193,9 +193,10 @@ impl Ground<'_> {
     fn step(&self, what: What, checks: bool) -> Result<Option<Done>, Failure> {
         let (copy, store) = (self.place.join("copy"), self.place.join("store"));
         let Some(job) = self.job(what, &copy, &store) else { return Ok(None) };
-        self.put_aside(&copy)?;
+        let aside = self.place.join("aside");
+        put_aside(&copy, &aside)?;
         if matches!(what, What::Ingest | What::IngestNoSync) {
-            self.put_aside(&store)?;
+            put_aside(&store, &aside)?;
         }
         // What earlier steps left to be written is not this one's.
         Job::new("sync").arg("-f").arg(self.place).limit(LIMIT).run()?;
@@ -204,22 +205,8 @@ impl Ground<'_> {
             // Ends otherwise than well when something differs.
             Job::new("diff").args(["-r", "-q"]).arg(self.source).arg(&copy).limit(LIMIT).run()?;
         }
-        self.put_aside(&copy)?;
+        put_aside(&copy, &aside)?;
         Ok(Some(done))
-    }
-
-    /// Makes room for another tree at `path`. Removed is what was there with the last step: ext4 tries
-    /// each inode that was freed in the last minutes before it takes one that wasn't
-    /// (`recently_deleted` in fs/ext4/ialloc.c), and whoever makes files next would pay for it.
-    fn put_aside(&self, path: &Path) -> Result<(), Failure> {
-        let failed = || Failure::io(format!("cannot put {} aside", path.display()));
-        let aside = self.place.join("aside");
-        fs::create_dir_all(&aside).map_err(failed())?;
-        let number = fs::read_dir(&aside).map_err(failed())?.count();
-        match fs::rename(path, aside.join(number.to_string())) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed()(error)),
-            _ => Ok(()),
-        }
     }
 
     fn job(&self, what: What, copy: &Path, store: &Path) -> Option<Job> {
