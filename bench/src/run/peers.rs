@@ -52,6 +52,7 @@ enum How {
     Native,
     Projected,
     Recorded,
+    Mounted,
     Strace,
     Syd,
     Proot,
@@ -59,10 +60,11 @@ enum How {
     FuseOverlay,
 }
 
-const TOOLS: [(How, &str, &str, &str); 8] = [
+const TOOLS: [(How, &str, &str, &str); 9] = [
     (How::Native, "native", "", "the real tree"),
     (How::Projected, "vrift-trace", "", "a stored tree, read-only"),
     (How::Recorded, "vrift-trace -o", "", "the same, and a record of each access"),
+    (How::Mounted, "vrift-trace --view mount", "", "a stored tree as a file system, read-only"),
     (How::Strace, "strace -f --seccomp-bpf", "strace", "a record of each call with a path"),
     (How::Syd, "syd -p off, with path rules", "syd", "the real tree, and a check of each path"),
     (How::Proot, "proot -b", "proot", "the real tree at another path, writable"),
@@ -152,7 +154,7 @@ fn walk(at: &Path) -> Job {
 fn version(how: How, program: &str, tools: &Tools) -> Option<String> {
     let job = match how {
         How::Native => return Some(String::new()),
-        How::Projected | How::Recorded => tools.trace()?,
+        How::Projected | How::Recorded | How::Mounted => tools.trace()?,
         _ => Job::new(program),
     };
     let text = job.arg("--version").run().ok()?.stdout;
@@ -194,14 +196,22 @@ fn around<T: Timed>(
             let syd = syd.args(["-m", "allow/all+/***", "-m", "allow/all+!*"]);
             work(tree, &|job| job.under(syd.clone()))
         }
-        How::Projected | How::Recorded => {
+        How::Projected | How::Recorded | How::Mounted => {
             let trace = tools.trace().ok_or(Failure::Differs { what: "no vrift-trace".into() })?;
+            // A file system is mounted at a directory that is there.
+            let at = if how == How::Mounted { beside(tree) } else { at };
             let mut mount = at.clone().into_os_string();
             mount.push("=");
             mount.push(name);
             let trace = trace.arg("-m").arg(mount);
-            let record = scratch.join("peers.trace");
-            let trace = if how == How::Recorded { trace.arg("-o").arg(record) } else { trace };
+            let trace = match how {
+                How::Recorded => trace.arg("-o").arg(scratch.join("peers.trace")),
+                How::Mounted => {
+                    make(&at)?;
+                    trace.args(["--view", "mount"])
+                }
+                _ => trace,
+            };
             work(&at, &|job| job.under(trace.clone()))
         }
         How::Proot => {
