@@ -9,7 +9,7 @@ use crate::Failure;
 use crate::guest::{Times, fixture};
 
 use super::fixture::{make_calls, make_static, mount_point};
-use super::process::Job;
+use super::process::{Done, Job};
 use super::stats::Samples;
 use super::tools::Tools;
 
@@ -108,10 +108,7 @@ pub fn measure(
         problems.push(error.to_string());
         without.push(fixture::OF_STATIC);
     }
-    let guest = |base: &Path| {
-        let all = Job::new(&tools.calls).arg(base).arg(&other).cwd(work);
-        without.iter().fold(all, |job, operation| job.args(["--without", operation]))
-    };
+    let guest = |base: &Path| guest(tools, base, &other, &without).cwd(work);
     let mut answering = tools.floor();
     for name in [fixture::FILE, fixture::MISSING, fixture::LINK] {
         answering = answering.arg("--answer").arg(base.join(name));
@@ -147,6 +144,25 @@ pub fn measure(
     Ok(rows)
 }
 
+/// The guest on the tree at `base`, and the real file `other`, without these operations.
+pub(super) fn guest(tools: &Tools, base: &Path, other: &Path, without: &[&str]) -> Job {
+    let all = Job::new(&tools.calls).arg(base).arg(other);
+    without.iter().fold(all, |job, operation| job.args(["--without", operation]))
+}
+
+/// What the guest calls an operation, and what it is for people, in the order of the table.
+pub fn labels() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ROWS.iter().map(|(name, label, ..)| (*name, *label))
+}
+
+/// Runs the guest.
+pub(super) fn times(job: &Job) -> Result<(Done, Times), Failure> {
+    let done = job.run()?;
+    let times = serde_json::from_slice(&done.stdout)
+        .map_err(|source| Failure::Output { command: job.line(), source })?;
+    Ok((done, times))
+}
+
 fn empty((name, label, against, aim): (&'static str, &'static str, Against, Option<f64>)) -> Row {
     let none = Samples::default;
     let (native, floor, answering, trace) = (none(), none(), none(), none());
@@ -155,9 +171,7 @@ fn empty((name, label, against, aim): (&'static str, &'static str, Against, Opti
 }
 
 fn add(rows: &mut [Row], job: &Job, column: fn(&mut Row) -> &mut Samples) -> Result<(), Failure> {
-    let done = job.run()?;
-    let times: Times = serde_json::from_slice(&done.stdout)
-        .map_err(|source| Failure::Output { command: job.line(), source })?;
+    let (_, times) = times(job)?;
     for row in rows {
         if let Some(time) = times.get(&*row.name) {
             column(row).push(time.median);

@@ -25,6 +25,7 @@ pub(super) fn of(figures: &Figures) -> Vec<Chart> {
     charts.extend(figures.build.as_ref().map(build));
     charts.extend(figures.startup.as_ref().map(startup));
     charts.extend(figures.peers.as_ref().map(peers));
+    charts.extend(figures.peers.as_ref().map(calls_of_peers));
     charts.extend(figures.jobs.as_ref().map(jobs));
     if let Some(store) = &figures.store {
         charts.push(steps(store));
@@ -126,6 +127,25 @@ fn peers(peers: &Peers) -> Chart {
         name: "peers",
         title: format!("Beside other tools, {} and a walk: time ÷ native", peers.project),
         series: vec!["build", "walk"],
+        rows: rows.collect(),
+    }
+}
+
+fn calls_of_peers(peers: &Peers) -> Chart {
+    const SERIES: [(&str, &str); 3] = [
+        ("stat", "stat"),
+        ("open_close", "open + close"),
+        ("readdir_1000", "a directory of 1,000"),
+    ];
+    let native = peers.peers.first();
+    let rows = peers.peers.iter().skip(1).map(|peer| {
+        let ratio = |(name, _)| by(peer.calls.get(name)?, native?.calls.get(name)?);
+        row(&peer.name, SERIES.map(ratio).to_vec())
+    });
+    Chart {
+        name: "peers-calls",
+        title: "Single calls beside other tools: time ÷ native".into(),
+        series: SERIES.map(|(_, label)| label).to_vec(),
         rows: rows.collect(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod contention;
 mod jobs;
+mod peers;
 mod store;
 
 use std::fmt::{self, Write};
@@ -86,7 +87,7 @@ impl fmt::Display for Markdown<'_> {
             start(out, startup)?;
         }
         if let Some(peers) = &figures.peers {
-            beside_peers(out, peers)?;
+            peers::tables(out, peers)?;
         }
         if !figures.contention.is_empty() {
             contention::table(out, &figures.contention)?;
@@ -255,33 +256,6 @@ fn start(out: &mut impl Write, startup: &Startup) -> fmt::Result {
         let median = samples.median();
         let over = median.zip(native).map(|(this, native)| this - native);
         writeln!(out, "| {label} | {} | {} | {aim} |", number(median), number(over))?;
-    }
-    Ok(())
-}
-
-fn beside_peers(out: &mut impl Write, peers: &Peers) -> fmt::Result {
-    writeln!(
-        out,
-        "\n### Beside other tools\n\n{}, as above, and `find -size` over {} files; seconds, medians.\n",
-        peers.project, peers.files
-    )?;
-    writeln!(
-        out,
-        "| tool | version | what the job gets | build | ÷ native | CPU ÷ native | walk | ÷ native | CPU ÷ native |"
-    )?;
-    writeln!(out, "|---|---|---|--:|--:|--:|--:|--:|--:|")?;
-    let Some(native) = peers.peers.first() else { return Ok(()) };
-    for peer in &peers.peers {
-        write!(out, "| {} | {} | {}", peer.name, peer.version, peer.gives)?;
-        for (cost, native) in [(&peer.build, &native.build), (&peer.walk, &native.walk)] {
-            let wall = ratio(cost.wall.median(), native.wall.median());
-            let cpu = ratio(cost.cpu.median(), native.cpu.median());
-            write!(out, " | {} | {} | {}", number(cost.wall.median()), number(wall), number(cpu))?;
-        }
-        writeln!(out, " |")?;
-    }
-    if !peers.absent.is_empty() {
-        writeln!(out, "\nNot installed: {}.", peers.absent.join(", "))?;
     }
     Ok(())
 }

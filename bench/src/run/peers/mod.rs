@@ -4,19 +4,26 @@
 //! What they give differs, and the table says so: strace and `vrift-trace -o` write down what was
 //! asked, the others show a tree where there is none.
 
+mod calls;
+
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+use crate::guest::Times;
 
 use super::build::{Cost, Place};
+use super::calls::times;
 use super::fixture::{make_large, mount_point, put_aside};
 use super::process::{Done, Job};
 use super::sources;
+use super::stats::Samples;
 use super::tools::Tools;
+use calls::Ground;
 
 /// A tool beside the others.
 #[derive(Debug, Deserialize, Serialize)]
@@ -31,6 +38,9 @@ pub struct Peer {
     pub build: Cost,
     /// `find` with a stat of each file.
     pub walk: Cost,
+    /// Single operations of the guest `calls`, by name: nanoseconds, a median for each round.
+    #[serde(default)]
+    pub calls: BTreeMap<String, Samples>,
 }
 
 /// All of them.
@@ -88,7 +98,9 @@ pub fn measure(
     let large = work.join("peers-large");
     make_large(&large, files)?;
     let place = Place::new(&work.join("peers"), &source, &sources)?;
-    for (tree, name) in [(&source, "peers/source"), (&large, "peers/large")] {
+    let single = Ground::prepare(work, problems)?;
+    let trees = [(&source, "peers/source"), (&large, "peers/large"), (&single.base, "peers/calls")];
+    for (tree, name) in trees {
         if let Err(error) = tools.ingest(tree, name) {
             problems.push(error.to_string());
         }
@@ -104,8 +116,8 @@ pub fn measure(
         };
         ways.push(Some(how));
         let (build, walk) = (Cost::default(), Cost::default());
-        let (name, gives) = (name.into(), gives.into());
-        table.peers.push(Peer { name, gives, version, build, walk });
+        let (name, gives, calls) = (name.into(), gives.into(), BTreeMap::new());
+        table.peers.push(Peer { name, gives, version, build, walk, calls });
     }
     let native = place.make(&source);
     let (_, expected) = place.build(&native)?;
@@ -113,7 +125,7 @@ pub fn measure(
         eprintln!("peers: round {round} of {rounds}");
         for (way, peer) in ways.iter_mut().zip(&mut table.peers) {
             let Some(how) = *way else { continue };
-            let once = || -> Result<[Done; 2], Failure> {
+            let once = || -> Result<([Done; 2], Times), Failure> {
                 let (built, outputs) =
                     around(how, tools, &source, "peers/source", work, |at, by| {
                         place.build(&by(place.make(at)))
@@ -127,10 +139,17 @@ pub fn measure(
                 if found != files {
                     return Err(Failure::Differs { what: format!("{found} of {files} files") });
                 }
-                Ok([built, walked])
+                let (_, called) =
+                    around(how, tools, &single.base, "peers/calls", work, |at, by| {
+                        times(&by(single.job(tools, at)))
+                    })?;
+                Ok(([built, walked], called))
             };
             match once() {
-                Ok([built, walked]) => {
+                Ok(([built, walked], called)) => {
+                    for (operation, time) in called {
+                        peer.calls.entry(operation).or_default().push(time.median);
+                    }
                     for (cost, done) in [(&mut peer.build, built), (&mut peer.walk, walked)] {
                         cost.add(&done);
                     }
