@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vrift_bench::Failure;
-use vrift_bench::guest::fixture::{DIRECTORIES, OF_STATIC};
+use vrift_bench::run::calls::Ground;
 use vrift_bench::run::report::{Figures, Markdown};
-use vrift_bench::run::{self, Options, fixture, plots};
+use vrift_bench::run::{self, Options, plots};
 
 fn main() -> ExitCode {
     match compare(&Options::parse()) {
@@ -26,14 +26,14 @@ fn main() -> ExitCode {
 /// Whether every figure was taken.
 fn compare(options: &Options) -> Result<bool, Failure> {
     if let Some(directory) = &options.make_fixture {
-        let base = directory.join("base");
-        let other = fixture::make_calls(&base, &DIRECTORIES)?;
-        let mut without = String::new();
-        if let Err(error) = fixture::make_static(&base) {
-            eprintln!("vrift-bench: no static program: {error}");
-            without = format!(" --without {OF_STATIC}");
+        let mut problems = Vec::new();
+        let ground = Ground::prepare(&directory.join("base"), true, &mut problems)?;
+        for problem in problems {
+            eprintln!("vrift-bench: no static program: {problem}");
         }
-        println!("calls {} {}{without}", base.display(), other.display());
+        let arguments = ground.arguments(&ground.base);
+        let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
+        println!("calls {}", words.join(" "));
         return Ok(true);
     }
     if let (Some(from), Some(directory)) = (&options.from, &options.plots) {

@@ -44,6 +44,14 @@ mod tests {
         }
     }
 
+    /// Waits until a job has made the file `started`, or has ended without.
+    fn until_started<T>(started: &Path, job: &std::thread::ScopedJoinHandle<'_, T>) {
+        let deadline = Instant::now() + Duration::from_secs(20) * patience();
+        while !started.exists() && !job.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn kept(upper: &Path) -> String {
         format!("t,mode=overlay,upper={}", upper.display())
     }
@@ -91,10 +99,7 @@ mod tests {
         );
         std::thread::scope(|scope| {
             let job = scope.spawn(|| world.trace_sh(&[(&p, &kept(&upper))], &script).run());
-            let deadline = Instant::now() + Duration::from_secs(20) * patience();
-            while !started.exists() && !job.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            until_started(&started, &job);
             let during = files();
             fs::write(&go, "").expect("go");
             assert_eq!(job.join().expect("the job").ok().out(), "text\nmore\n");
@@ -118,10 +123,7 @@ mod tests {
         let argv: [OsString; 4] = ["sh".into(), "-ec".into(), script.into(), p.clone().into()];
         std::thread::scope(|scope| {
             let first = scope.spawn(|| world.trace(&[(&p, &kept(&upper))], argv).run());
-            let deadline = Instant::now() + Duration::from_secs(20) * patience();
-            while !started.exists() && !first.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            until_started(&started, &first);
             let second = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 refused(
                     world.trace(&[(&p, &kept(&upper))], ["echo", "ran"]),

@@ -1,7 +1,8 @@
 //! Single system calls: the guest `calls` natively, under both floors and under vrift-trace.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -97,33 +98,24 @@ pub fn measure(
     quick: bool,
     problems: &mut Vec<String>,
 ) -> Result<Vec<Row>, Failure> {
-    let base = work.join("base");
-    let directories = &fixture::DIRECTORIES[..fixture::DIRECTORIES.len() - usize::from(quick)];
-    let other = make_calls(&base, directories)?;
-    let mut without = Vec::new();
-    if quick {
-        without.push(fixture::OF_THE_LAST);
-    }
-    if let Err(error) = make_static(&base) {
-        problems.push(error.to_string());
-        without.push(fixture::OF_STATIC);
-    }
-    let guest = |base: &Path| guest(tools, base, &other, &without).cwd(work);
+    let ground = Ground::prepare(&work.join("base"), !quick, problems)?;
+    let Ground { base, without, .. } = &ground;
+    let guest = |base: &Path| ground.guest(tools, base).cwd(work);
     let mut answering = tools.floor();
     for name in [fixture::FILE, fixture::MISSING, fixture::LINK] {
         answering = answering.arg("--answer").arg(base.join(name));
     }
-    let at = mount_point(&base);
+    let at = mount_point(base);
     let mut mount = at.clone().into_os_string();
     mount.push("=bench/calls");
     let mut trace = tools.trace().map(|trace| guest(&at).under(trace.arg("-m").arg(mount)));
-    if let Err(error) = tools.ingest(&base, "bench/calls") {
+    if let Err(error) = tools.ingest(base, "bench/calls") {
         problems.push(error.to_string());
         trace = None;
     }
-    let native = guest(&base);
-    let floor = guest(&base).under(tools.floor());
-    let answering = guest(&base).under(answering);
+    let native = guest(base);
+    let floor = guest(base).under(tools.floor());
+    let answering = guest(base).under(answering);
     let mut rows: Vec<Row> = ROWS
         .iter()
         .filter(|(operation, ..)| !without.contains(operation))
@@ -144,10 +136,54 @@ pub fn measure(
     Ok(rows)
 }
 
-/// The guest on the tree at `base`, and the real file `other`, without these operations.
-pub(super) fn guest(tools: &Tools, base: &Path, other: &Path, without: &[&str]) -> Job {
-    let all = Job::new(&tools.calls).arg(base).arg(other);
-    without.iter().fold(all, |job, operation| job.args(["--without", operation]))
+/// The guest's trees, and what isn't measured on them.
+#[derive(Debug)]
+pub struct Ground {
+    /// The tree that is shown.
+    pub base: PathBuf,
+    /// The real file that is under no mount.
+    pub other: PathBuf,
+    /// Operations that something is missing for.
+    pub without: Vec<&'static str>,
+}
+
+impl Ground {
+    /// Makes them, that of 100,000 files only `with_last`. What keeps the static program from being made
+    /// goes to `problems`.
+    ///
+    /// # Errors
+    /// Those of making files; `base` must not exist.
+    pub fn prepare(
+        base: &Path,
+        with_last: bool,
+        problems: &mut Vec<String>,
+    ) -> Result<Ground, Failure> {
+        let last = fixture::DIRECTORIES.len() - usize::from(!with_last);
+        let other = make_calls(base, &fixture::DIRECTORIES[..last])?;
+        let mut without = Vec::new();
+        if !with_last {
+            without.push(fixture::OF_THE_LAST);
+        }
+        if let Err(error) = make_static(base) {
+            problems.push(error.to_string());
+            without.push(fixture::OF_STATIC);
+        }
+        Ok(Ground { base: base.to_owned(), other, without })
+    }
+
+    /// The arguments of the guest where the tree is shown at `at`.
+    pub fn arguments(&self, at: &Path) -> Vec<OsString> {
+        let mut all = vec![at.into(), self.other.clone().into()];
+        all.extend(
+            self.without.iter().flat_map(|operation| ["--without".into(), operation.into()]),
+        );
+        all
+    }
+
+    /// The guest where the tree is shown at `at`.
+    pub(super) fn guest(&self, tools: &Tools, at: &Path) -> Job {
+        Job::new(&tools.calls).args(self.arguments(at))
+    }
 }
 
 /// What the guest calls an operation, and what it is for people, in the order of the table.
